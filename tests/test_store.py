@@ -1,0 +1,92 @@
+"""Files survive a round trip, and a broken write leaves nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vlmrank import store
+from vlmrank.errors import VlmrankError
+
+
+def a_pair(rng: np.random.Generator, images: int = 3) -> store.Pair:
+    return store.Pair(
+        blocks={f"layer.{b}": rng.normal(size=(images, 4 + b)).astype(np.float32) for b in range(12)},
+        score=rng.normal(size=(images, 2)),
+        delta=rng.normal(size=(images, 12)).astype(np.float32),
+        pseudo_label=np.array([0, 1, -1]),
+        image_id=["a b.png", "é'\"<b>.png", "../x" * 100],
+        alphas=np.linspace(0, 1, 5),
+        logits=rng.normal(size=(images, 2)).astype(np.float32),
+        failed_images={"broken.png": "truncated"},
+        attributes={"status": "ok", "class_names": ["a", "b"], "templates": ["{c}"], "seed": 3, "reason": None},
+    )
+
+
+def test_pair_round_trip(tmp_path):
+    pair = a_pair(np.random.default_rng(0))
+    path = tmp_path / "deep" / "pair.h5"
+    store.write_pair(path, pair)
+    back = store.read_pair(path)
+    assert back.ok
+    assert list(back.blocks) == list(pair.blocks)
+    for module, values in pair.blocks.items():
+        np.testing.assert_array_equal(back.blocks[module], values)
+    np.testing.assert_array_equal(back.score, pair.score)
+    np.testing.assert_array_equal(back.pseudo_label, pair.pseudo_label)
+    assert back.image_id == tuple(pair.image_id)
+    assert back.failed_images == pair.failed_images
+    assert back.embedding is None
+    assert back.attributes["class_names"] == ["a", "b"]
+    assert back.attributes["seed"] == 3
+    assert back.attributes["reason"] == ""
+    assert store.read_pair_attributes(path) == back.attributes
+    assert [entry.name for entry in path.parent.iterdir()] == ["pair.h5"]
+
+
+def test_long_attributes_are_kept(tmp_path):
+    names = [f"class number {i}" for i in range(10_000)]
+    store.write_pair(tmp_path / "p.h5", store.Pair(attributes={"status": "failed", "class_names": names}))
+    back = store.read_pair(tmp_path / "p.h5")
+    assert not back.ok
+    assert back.attributes["class_names"] == names
+
+
+def test_truncated_file_gets_a_message(tmp_path):
+    path = tmp_path / "pair.h5"
+    store.write_pair(path, a_pair(np.random.default_rng(0)))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(VlmrankError, match="delete it and run again"):
+        store.read_pair(path)
+
+
+def test_broken_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "table.csv"
+    store.write_csv(path, pd.DataFrame({"model": ["a"]}))
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError), store.atomic(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_csv_keeps_text_and_numbers(tmp_path):
+    table = pd.DataFrame({"model": ["1e5", "NA"], "score": [0.1 + 0.2, np.nan], "reason": ["", 'no, "quoted"']})
+    store.write_csv(tmp_path / "t.csv", table)
+    back = store.read_csv(tmp_path / "t.csv")
+    assert list(back.model) == ["1e5", "NA"]
+    assert list(back.reason) == list(table.reason)
+    np.testing.assert_array_equal(back.score, table.score)
+
+
+def test_alignment_and_dcd_round_trip(tmp_path):
+    rng = np.random.default_rng(1)
+    alignment = store.Alignment(("a", "b"), rng.random((2, 3)), rng.random(3), rng.random(2), np.array([4, 0]))
+    store.write_alignment(tmp_path / "a.h5", alignment)
+    back = store.read_alignment(tmp_path / "a.h5")
+    assert back.datasets == ("a", "b")
+    np.testing.assert_array_equal(back.importance, alignment.importance)
+    np.testing.assert_array_equal(back.iterations, alignment.iterations)
+    divergences = store.Divergences(("a", "b"), rng.random((2, 2)), rng.random((2, 2, 5)))
+    store.write_dcd(tmp_path / "d.h5", divergences)
+    np.testing.assert_array_equal(store.read_dcd(tmp_path / "d.h5").per_image, divergences.per_image)
