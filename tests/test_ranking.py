@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from vlmrank.ranking import aggregate_ranks, percentile_ranks, source_weights
+
+NAN = np.nan
+
+
+def bench(models=9, sources=6, images=7, seed=0):
+    generator = np.random.default_rng(seed)
+    accuracy = generator.uniform(size=(models, sources))
+    per_image = generator.uniform(size=(models, sources, images))
+    return accuracy, per_image
+
+
+def test_percentile_ranks_by_hand():
+    found = percentile_ranks(np.array([[0.1, 0.5], [0.3, NAN], [0.3, 0.9], [0.8, 0.5]]))
+    expected = [[0.125, 1 / 3], [0.5, NAN], [0.5, 5 / 6], [0.875, 1 / 3]]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_weights_by_hand():
+    # mean 2, std 1: softmax of (1, -1) / .5
+    expected = np.exp([2.0, -2.0]) / np.exp([2.0, -2.0]).sum()
+    np.testing.assert_allclose(source_weights(np.array([1.0, 3.0]), kappa=0.5), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(source_weights(np.array([1.0, NAN, 3.0]), kappa=0.5)[[0, 2]], expected, atol=1e-12)
+    np.testing.assert_allclose(source_weights(np.array([2.0, 2.0, NAN]), kappa=0.5), [0.5, 0.5, 0], rtol=0, atol=0)
+    np.testing.assert_allclose(source_weights(np.array([1.0, 3.0]), kappa=np.inf), [0.5, 0.5], rtol=0, atol=1e-12)
+    assert np.isnan(source_weights(np.array([NAN, NAN]), kappa=0.5)).all()
+
+
+def test_weights_counted_twice_are_the_weights_of_the_doubled_list():
+    dcd = np.array([0.3, 0.9, 0.4])
+    doubled = source_weights(np.array([0.3, 0.9, 0.9]), kappa=0.7)
+    counted = source_weights(dcd, kappa=0.7, count=np.array([1, 2, 0]))
+    np.testing.assert_allclose(counted, [doubled[0], doubled[1:].sum(), 0], rtol=0, atol=1e-12)
+
+
+def test_score_is_the_weighted_mean_of_the_ranks():
+    accuracy, per_image = bench()
+    dcd = per_image.mean(axis=2)
+    found = aggregate_ranks(accuracy, dcd, kappa=0.6)
+    for m in range(9):
+        logits = -(dcd[m] - dcd[m].mean()) / (0.6 * dcd[m].std())
+        weights = np.exp(logits) / np.exp(logits).sum()
+        ranks = [((accuracy[:, s] < accuracy[m, s]).sum() + 0.5) / 9 for s in range(6)]
+        np.testing.assert_allclose(found.score[m], weights @ ranks, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(found.weights[m], weights, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(found.rank, np.argsort(np.argsort(-found.score)) + 1)
+    assert np.isnan(found.rank_low).all()
+    assert np.isnan(found.fused).all()
+
+
+def test_missing_accuracies_and_models_without_sources():
+    accuracy, per_image = bench()
+    dcd = per_image.mean(axis=2)
+    accuracy[0, 1] = NAN
+    accuracy[3] = NAN
+    dcd[4] = NAN
+    found = aggregate_ranks(accuracy, dcd, per_image=per_image, bootstrap=50)
+    assert np.isnan(found.score[[3, 4]]).all()
+    assert np.isnan(found.rank[[3, 4]]).all()
+    assert np.isnan(found.p_top5[[3, 4]]).all()
+    assert found.weights[0, 1] == 0
+    assert sorted(found.rank[np.isfinite(found.rank)]) == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(np.nansum(found.weights, axis=1)[[0, 1, 2]], 1.0, rtol=0, atol=1e-12)
+    none = aggregate_ranks(np.full((2, 2), NAN), np.ones((2, 2)), bootstrap=3)
+    assert np.isnan(none.rank).all()
+
+
+def test_bootstrap_agrees_with_a_loop():
+    accuracy, per_image = bench()
+    found = aggregate_ranks(accuracy, per_image.mean(axis=2), per_image=per_image, bootstrap=3000, seed=1)
+    generator = np.random.default_rng(2)
+    ranks = []
+    for _ in range(1500):
+        sources, images = generator.integers(6, size=6), generator.integers(7, size=7)
+        dcd = per_image[:, sources][:, :, images].mean(axis=2)
+        weights = source_weights(dcd, kappa=0.6)
+        score = (weights * percentile_ranks(accuracy)[:, sources]).sum(axis=1)
+        ranks.append(np.argsort(np.argsort(-score)) + 1)
+    np.testing.assert_allclose(found.p_top5, (np.array(ranks) <= 5).mean(axis=0), rtol=0, atol=0.05)
+    assert (found.rank_low <= found.rank_high).all()
+    assert np.abs(found.rank_low - np.quantile(ranks, 0.025, axis=0)).max() <= 1
+    assert np.abs(found.rank_high - np.quantile(ranks, 0.975, axis=0)).max() <= 1
+
+
+def test_bootstrap_is_the_same_for_a_seed_whatever_was_drawn_before():
+    accuracy, per_image = bench()
+    options = {"per_image": per_image, "bootstrap": 40}
+    first = aggregate_ranks(accuracy, per_image.mean(axis=2), seed=3, **options)
+    again = aggregate_ranks(accuracy, per_image.mean(axis=2), seed=3, **options)
+    other = aggregate_ranks(accuracy, per_image.mean(axis=2), seed=4, **options)
+    np.testing.assert_array_equal(first.p_top5, again.p_top5)
+    assert np.abs(first.p_top5 - other.p_top5).max() > 0
+
+
+def test_images_that_a_dataset_lacks_are_left_out():
+    accuracy, per_image = bench()
+    dcd = per_image.mean(axis=2)
+    padded = np.concatenate([per_image, np.full((9, 6, 3), NAN)], axis=2)
+    found = aggregate_ranks(accuracy, dcd, per_image=padded, bootstrap=200)
+    assert np.isfinite(found.p_top5).all()
+    np.testing.assert_allclose(found.p_top5.sum(), 5.0, rtol=0, atol=0.2)
+
+
+def test_fused_adds_the_rank_of_the_extra_statistic():
+    accuracy, per_image = bench()
+    dcd = per_image.mean(axis=2)
+    extra = np.arange(9.0)
+    extra[2] = NAN
+    plain = aggregate_ranks(accuracy, dcd)
+    fused = aggregate_ranks(accuracy, dcd, extra=extra, fuse=0.5, by="fused", bootstrap=20)
+    expected = plain.score + 0.5 * np.where(np.isnan(extra), 0.5, percentile_ranks(extra[:, None])[:, 0])
+    np.testing.assert_allclose(fused.fused, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fused.score, plain.score, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(fused.rank, np.argsort(np.argsort(-expected)) + 1)
+    swamped = aggregate_ranks(accuracy, dcd, extra=np.arange(9.0), fuse=100.0, by="fused", bootstrap=20)
+    np.testing.assert_array_equal(swamped.rank_low, np.arange(9, 0, -1))
+
+
+def test_refuses():
+    accuracy, per_image = bench()
+    dcd = per_image.mean(axis=2)
+    for options in ({"kappa": 0.0}, {"by": "fused"}, {"by": "name"}, {"per_image": per_image[:3]}):
+        with pytest.raises(ValueError):
+            aggregate_ranks(accuracy, dcd, **options)
+    with pytest.raises(ValueError):
+        aggregate_ranks(accuracy, dcd[:, :2])
