@@ -1,5 +1,6 @@
 # The zoo that comes with the repository: tasks drawn by program and small OpenCLIP models that are really trained.
-# Its files are what a user's own would be; no other stage knows of it. config["demo"] is read here alone.
+# Its files are what a user's own would be; no other stage knows of it. config["demo"] is read here alone:
+# demo: {build: true, tasks: [] (all), variants: 5 (a family), unlabelled: 32, per_class: 25, effort: 1.0, seed: 0}
 
 from vlmrank.demo import FAMILIES, TARGET, TASKS, VARIANTS
 
