@@ -1,0 +1,42 @@
+"""Methods that rank a zoo: ours, controls and peers, all with one signature.
+
+Each takes a `View` of the evidence and gives a score per model. Torch is not imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlmrank.baselines import controls, direct, history, ours
+from vlmrank.baselines.base import INPUTS, Evidence, Method, Unavailable, View
+from vlmrank.errors import VlmrankError
+
+__all__ = ["INPUTS", "Evidence", "Method", "Unavailable", "View", "all_methods", "select_methods"]
+
+
+def all_methods(*, kappa: float = 0.6, fuse: float = 0.5, statistic: str = "mutual_information") -> tuple[Method, ...]:
+    """Every method, ours first; the parameters are those of the ranking."""
+    return (
+        *ours.methods(kappa=kappa, fuse=fuse, statistic=statistic),
+        *direct.METHODS,
+        *history.METHODS,
+        *controls.METHODS,
+    )
+
+
+def select_methods(methods: Sequence[Method], names: str | Sequence[str] = "default") -> tuple[Method, ...]:
+    """The methods of these names, in the order of `methods`; `default` and `all` are all of them.
+
+    Raises
+    ------
+    VlmrankError : a name is not known.
+    """
+    if isinstance(names, str):
+        if names in ("default", "all"):
+            return tuple(methods)
+        names = [names]
+    known = {method.name for method in methods}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise VlmrankError(f"unknown evaluation method {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    return tuple(method for method in methods if method.name in names)

@@ -1,0 +1,239 @@
+"""What a ranking method is, what it may look at, and the evidence that is at hand.
+
+A method scores the zoo for one target. It says in data (`Method.looks_at`) what it looks at, and the `View` it is given refuses
+everything else: a method that sees no labels cannot see them by accident. M models, T datasets, S sources of a target,
+D draws of the target's images, C_t classes of dataset t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vlmrank.errors import VlmrankError
+
+TARGET_IMAGES = "target images"
+TARGET_LABELS = "target labels"
+SOURCE_ACCURACIES = "source accuracies"
+CLASS_NAMES = "class names"
+MODEL_SIZE = "model size"
+TRUTH = "true accuracies"
+INPUTS = (TARGET_IMAGES, TARGET_LABELS, SOURCE_ACCURACIES, CLASS_NAMES, MODEL_SIZE, TRUTH)
+
+
+class Unavailable(VlmrankError):
+    """The evidence that a method needs was not gathered in this run."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a run knows about a zoo; a method sees the part that its `View` lets through.
+
+    Attributes
+    ----------
+    models, datasets : M and T names.
+    accuracy : float64 [M, T], true top-1 accuracies in 0..1, nan where unknown.
+    images : float64 [M, T], number of test images behind each accuracy, nan where unknown.
+    domain : T texts, empty where unknown: a dataset without a domain is a domain of its own.
+    parameters : float64 [M], number of parameters of each model, nan where unknown.
+    statistics : name -> float64 [D, M, T], of the unlabelled predictions (`mutual_information`, `confidence`, `entropy`).
+    divergence : name -> float64 [D, M, T, T], row = source, column = target, lower is nearer.
+    labelled : name -> float64 [D, M, T], scores from K labelled images, higher is better.
+    class_accuracy : T arrays float64 [M, C_t], nan where unknown; empty where no table has accuracies per class.
+    class_names : T sequences of C_t names.
+    class_embedding : T arrays float64 [C_t, E] of one text encoder, or empty: then `class_similarity` is used.
+    class_similarity : [T][T] arrays float64 [C_s, C_t], cosine of class names.
+    text_features : name -> float64 [M, T], features of the classes' texts in each model's own text tower.
+    bridged_features : name -> float64 [M, T, T], the same after the modality gap has been bridged; first dataset axis: the
+        target whose images and accuracies were held back, second: the dataset described.
+    """
+
+    models: Sequence[str]
+    datasets: Sequence[str]
+    accuracy: np.ndarray
+    images: np.ndarray | None = None
+    domain: Sequence[str] = ()
+    parameters: np.ndarray | None = None
+    statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    divergence: Mapping[str, np.ndarray] = field(default_factory=dict)
+    labelled: Mapping[str, np.ndarray] = field(default_factory=dict)
+    class_accuracy: Sequence[np.ndarray] = ()
+    class_names: Sequence[Sequence[str]] = ()
+    class_similarity: Sequence[Sequence[np.ndarray]] = ()
+    text_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    bridged_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def draws(self) -> int:
+        """Number of draws of the target's images; 1 where no method looks at images."""
+        arrays = [*self.statistics.values(), *self.divergence.values(), *self.labelled.values()]
+        return max((len(array) for array in arrays), default=1)
+
+    def domain_of(self, dataset: int) -> str:
+        """Domain of a dataset; its own name where none is known."""
+        return (self.domain[dataset] if len(self.domain) else "") or f"only {self.datasets[dataset]}"
+
+
+def _draw(array: np.ndarray, draw: int) -> np.ndarray:
+    return array[draw if len(array) > 1 else 0]
+
+
+class View:
+    """The part of the evidence that one method may look at, for one target and one draw of its images.
+
+    Raises
+    ------
+    PermissionError : the method looks at something that it did not declare.
+    Unavailable : it declared it, but this run has not gathered it.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        target: int,
+        sources: Sequence[int],
+        looks_at: frozenset[str],
+        *,
+        draw: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self._evidence = evidence
+        self._looks_at = looks_at
+        self._draw = draw
+        self.target = int(target)
+        self.sources = np.asarray(sources, dtype=int)
+        self.seed = seed
+
+    def _check(self, *inputs: str) -> None:
+        for name in inputs:
+            if name not in self._looks_at:
+                raise PermissionError(f"the method looks at {name} but does not say so")
+
+    @property
+    def models(self) -> int:
+        """Number of models M."""
+        return len(self._evidence.models)
+
+    @property
+    def random(self) -> np.random.Generator:
+        """A generator that depends on the seed and the target only."""
+        return np.random.default_rng([self.seed, self.target])
+
+    @property
+    def source_accuracy(self) -> np.ndarray:
+        """[M, S], nan where unknown."""
+        self._check(SOURCE_ACCURACIES)
+        return self._evidence.accuracy[:, self.sources]
+
+    @property
+    def true_accuracy(self) -> np.ndarray:
+        """[M], for controls only."""
+        self._check(TRUTH)
+        return self._evidence.accuracy[:, self.target]
+
+    @property
+    def test_images(self) -> np.ndarray:
+        """[M], number of test images behind the true accuracy, for controls only."""
+        self._check(TRUTH)
+        if self._evidence.images is None or not np.isfinite(self._evidence.images[:, self.target]).any():
+            raise Unavailable("the number of test images is not known")
+        return self._evidence.images[:, self.target]
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """[M], number of parameters."""
+        self._check(MODEL_SIZE)
+        if self._evidence.parameters is None or not np.isfinite(self._evidence.parameters).any():
+            raise Unavailable("the models' sizes are not known")
+        return self._evidence.parameters
+
+    def statistic(self, name: str) -> np.ndarray:
+        """[M], a statistic of the unlabelled predictions on the target's images."""
+        self._check(TARGET_IMAGES)
+        if name not in self._evidence.statistics:
+            raise Unavailable(f"no {name} of the predictions on the target images")
+        return _draw(self._evidence.statistics[name], self._draw)[:, self.target]
+
+    def divergence(self, name: str) -> np.ndarray:
+        """[M, S], from each source to the target."""
+        self._check(TARGET_IMAGES)
+        if name not in self._evidence.divergence:
+            raise Unavailable(f"no divergence `{name}` between the datasets")
+        return _draw(self._evidence.divergence[name], self._draw)[:, self.sources, self.target]
+
+    def labelled(self, name: str) -> np.ndarray:
+        """[M], a score from a few labelled images of the target."""
+        self._check(TARGET_IMAGES, TARGET_LABELS)
+        if name not in self._evidence.labelled:
+            raise Unavailable(f"no {name}: labelled images of the target were not embedded")
+        return _draw(self._evidence.labelled[name], self._draw)[:, self.target]
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """[S], number of classes of each source; zeros where class names are unknown."""
+        names = self._evidence.class_names
+        return np.array([len(names[source]) if len(names) else 0 for source in self.sources])
+
+    def class_accuracy(self) -> list[np.ndarray]:
+        """S arrays [M, C_s], accuracy of each class of each source."""
+        self._check(SOURCE_ACCURACIES)
+        if not len(self._evidence.class_accuracy):
+            raise Unavailable("no accuracies per class")
+        return [self._evidence.class_accuracy[source] for source in self.sources]
+
+    def class_similarity(self) -> list[np.ndarray]:
+        """S arrays [C_s, C_t], cosine between the class names of each source and of the target."""
+        self._check(CLASS_NAMES)
+        if not len(self._evidence.class_similarity):
+            raise Unavailable("no embeddings of the class names")
+        return [self._evidence.class_similarity[source][self.target] for source in self.sources]
+
+    def text_features(self, names: Sequence[str], *, bridged: bool = False) -> np.ndarray:
+        """[M, S + 1, F], features of the texts of the sources and, last, of the target."""
+        self._check(CLASS_NAMES)
+        features = self._evidence.bridged_features if bridged else self._evidence.text_features
+        if any(name not in features for name in names):
+            raise Unavailable("no features of the class texts in the models' text towers")
+        columns = [*self.sources, self.target]
+        arrays = [features[name][:, self.target] if bridged else features[name] for name in names]
+        return np.stack([array[:, columns] for array in arrays], axis=-1)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to rank the zoo.
+
+    Attributes
+    ----------
+    name : in tables and files.
+    title : in reports.
+    looks_at : subset of `INPUTS`.
+    score : takes a `View`, gives scores [M] or, for the mean of several tries, [R, M]; higher is better, nan comes last.
+    group : `ours`, `control`, `peer`, `labelled` (peers that see the target's labels), `counterpart` (ours with one part exchanged).
+    """
+
+    name: str
+    title: str
+    looks_at: frozenset[str]
+    score: Callable[[View], np.ndarray]
+    group: str = "peer"
+
+    def __post_init__(self) -> None:
+        unknown = self.looks_at - set(INPUTS)
+        if unknown:
+            raise ValueError(f"{self.name} looks at {sorted(unknown)}; known are {INPUTS}")
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether the scores depend on the draw of the target's images."""
+        return bool({TARGET_IMAGES, TARGET_LABELS} & self.looks_at)
+
+
+def known_mean(values: np.ndarray, axis: int = 1) -> np.ndarray:
+    """Mean over the values that are not nan; nan where there is none, without a warning."""
+    known = np.isfinite(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
