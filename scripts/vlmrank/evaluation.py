@@ -77,7 +77,9 @@ def score_target(
 
 
 def _mean_metrics(truth: np.ndarray, tries: np.ndarray) -> dict[str, float]:
-    return {name: float(np.mean([metric(truth=truth, score=score) for score in tries])) for name, metric in METRICS.items()}
+    return {
+        name: float(np.mean([metric(truth=truth, score=score) for score in tries])) for name, metric in METRICS.items()
+    }
 
 
 def evaluate_methods(

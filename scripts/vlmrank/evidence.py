@@ -253,7 +253,9 @@ def class_similarity_of(evidences: Sequence[ModelEvidence]) -> list[list[np.ndar
     Empty where no model has class texts for all datasets that have any.
     """
     size = len(evidences[0].datasets) if evidences else 0
-    counts = [max((len(one.class_embedding[t]) for one in evidences if one.class_embedding), default=0) for t in range(size)]
+    counts = [
+        max((len(one.class_embedding[t]) for one in evidences if one.class_embedding), default=0) for t in range(size)
+    ]
     totals = [[np.zeros((counts[s], counts[t])) for t in range(size)] for s in range(size)]
     voices = np.zeros((size, size))
     for one in evidences:
@@ -344,7 +346,9 @@ def assemble_evidence(
     if any(list(one.datasets) != datasets for one in gathered):
         raise VlmrankError("the models' evidence covers different datasets: run again from the pair files")
     class_names = list(_longest_names(gathered, len(datasets)))
-    classes = [] if per_class is None or per_class.empty else class_accuracy_of(per_class, models, datasets, class_names)
+    classes = (
+        [] if per_class is None or per_class.empty else class_accuracy_of(per_class, models, datasets, class_names)
+    )
     return Evidence(
         models=models,
         datasets=datasets,
