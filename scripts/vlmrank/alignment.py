@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import ot
 from scipy.special import logsumexp, softmax
 
 from vlmrank.representation import block_shares
+
+os.environ.setdefault("POT_BACKEND_DISABLE_PYTORCH", "1")  # POT imports torch where it finds it; the arrays are numpy's
+import ot
 
 FLOOR = 1e-12  # smallest share of conductance that counts: keeps the cost of an unused block finite
 

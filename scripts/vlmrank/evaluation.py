@@ -44,7 +44,7 @@ class Evaluation:
 
 
 def sources_of(evidence: Evidence, target: int, protocol: str = "dataset") -> np.ndarray:
-    """Indices of the sources of a target: datasets with a known accuracy other than the target or, for `domain`, its domain.
+    """Indices of a target's sources: datasets with a known accuracy, without the target or, for `domain`, its domain.
 
     Raises
     ------

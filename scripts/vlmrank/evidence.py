@@ -74,12 +74,12 @@ def importance_of(
 
 
 def jensen_shannon_divergence(tasks: Sequence[Representation | None], importance: np.ndarray) -> np.ndarray:
-    """Symmetric [T, T]: sum over blocks of the mean importance of both times the Jensen-Shannon distance of P_s and P_t."""
+    """Symmetric [T, T]: sum over blocks of both's mean importance times the Jensen-Shannon distance of P_s and P_t."""
     return _symmetric(tasks, importance, lambda values: cdist(values, values, "jensenshannon"), "channel_distribution")
 
 
 def cosine_divergence(tasks: Sequence[Representation | None], importance: np.ndarray) -> np.ndarray:
-    """Symmetric [T, T]: sum over blocks of the mean importance of both times 1 - cosine of the mean signed conductances.
+    """Symmetric [T, T]: sum over blocks of both's mean importance times 1 - cosine of the mean signed conductances.
 
     The model's mean over its datasets is subtracted first, as in the directional divergence.
     """

@@ -1,8 +1,8 @@
 """What a ranking method is, what it may look at, and the evidence that is at hand.
 
-A method scores the zoo for one target. It says in data (`Method.looks_at`) what it looks at, and the `View` it is given refuses
-everything else: a method that sees no labels cannot see them by accident. M models, T datasets, S sources of a target,
-D draws of the target's images, C_t classes of dataset t.
+A method scores the zoo for one target. It says in data (`Method.looks_at`) what it looks at, and the `View` it is given
+refuses everything else: a method that sees no labels cannot see them by accident. M models, T datasets, S sources of a
+target, D draws of the target's images, C_t classes of dataset t.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Evidence:
     images : float64 [M, T], number of test images behind each accuracy, nan where unknown.
     domain : T texts, empty where unknown: a dataset without a domain is a domain of its own.
     parameters : float64 [M], number of parameters of each model, nan where unknown.
-    statistics : name -> float64 [D, M, T], of the unlabelled predictions (`mutual_information`, `confidence`, `entropy`).
+    statistics : name -> float64 [D, M, T], of unlabelled predictions: `mutual_information`, `confidence`, `entropy`.
     divergence : name -> float64 [D, M, T, T], row = source, column = target, lower is nearer.
     labelled : name -> float64 [D, M, T], scores from K labelled images, higher is better.
     class_accuracy : T arrays float64 [M, C_t], nan where unknown; empty where no table has accuracies per class.
@@ -46,8 +46,8 @@ class Evidence:
     class_embedding : T arrays float64 [C_t, E] of one text encoder, or empty: then `class_similarity` is used.
     class_similarity : [T][T] arrays float64 [C_s, C_t], cosine of class names.
     text_features : name -> float64 [M, T], features of the classes' texts in each model's own text tower.
-    bridged_features : name -> float64 [M, T, T], the same after the modality gap has been bridged; first dataset axis: the
-        target whose images and accuracies were held back, second: the dataset described.
+    bridged_features : name -> float64 [M, T, T], the same after the modality gap has been bridged; first dataset axis:
+        the target whose images and accuracies were held back, second: the dataset described.
     """
 
     models: Sequence[str]
@@ -210,8 +210,9 @@ class Method:
     name : in tables and files.
     title : in reports.
     looks_at : subset of `INPUTS`.
-    score : takes a `View`, gives scores [M] or, for the mean of several tries, [R, M]; higher is better, nan comes last.
-    group : `ours`, `control`, `peer`, `labelled` (peers that see the target's labels), `counterpart` (ours with one part exchanged).
+    score : takes a `View`, gives scores [M] or, for the mean of several tries, [R, M]; higher is better, nan is last.
+    group : `ours`, `control`, `peer`, `labelled` (peers that see the target's labels) or `counterpart` (ours with one
+        part exchanged).
     """
 
     name: str

@@ -30,7 +30,8 @@ def oracle(view: View) -> np.ndarray:
 def noise_ceiling(view: View) -> np.ndarray:
     """[100, M] the truth measured a second time on as many images: Binomial(n, accuracy) / n.
 
-    The true accuracy is itself measured on n images; no method can be expected to agree with it better than a second measurement.
+    The true accuracy is itself measured on n images: no method can be expected to agree with it better than a second
+    measurement does.
     """
     accuracy = view.true_accuracy
     known = np.isfinite(accuracy) & np.isfinite(view.test_images)

@@ -16,8 +16,8 @@ def average_rank(view: View) -> np.ndarray:
 def reference_accuracy(view: View) -> np.ndarray:
     """[M] accuracy on the broadest source, as one takes a model by its ImageNet accuracy.
 
-    The broadest source is the one with most classes; where class names are unknown, the one whose ranking agrees best with the
-    average rank is the nearest to a general benchmark.
+    The broadest source is the one with most classes; where class names are unknown, the one whose ranking agrees best
+    with the average rank is the nearest to a general benchmark.
     """
     accuracy = view.source_accuracy
     if view.class_counts.any():

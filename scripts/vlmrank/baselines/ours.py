@@ -1,4 +1,4 @@
-"""The method itself, its fused form, and counterparts of it with one part exchanged: the claim is that each part matters."""
+"""The method itself, its fused form, and counterparts with one part exchanged: the claim is that each part matters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNTERPARTS = {
 
 def _weighted(name: str, kappa: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
-        """[M] percentile ranks on the sources, weighted by each model's own divergence from the source to the target."""
+        """[M] percentile ranks on the sources, weighted by each model's own divergence to the target."""
         return aggregate_ranks(view.source_accuracy, view.divergence(name), kappa=kappa).score
 
     return score
@@ -37,7 +37,7 @@ def _fused(kappa: float, fuse: float, statistic: str) -> Callable[[View], np.nda
 
 
 def standardised(divergence: np.ndarray) -> np.ndarray:
-    """Each row of a divergence [M, S] minus its mean, over its standard deviation; nan stays, a constant row gives 0."""
+    """Each row of a divergence [M, S] minus its mean, over its standard deviation; a constant row gives 0."""
     centred = divergence - known_mean(divergence)[:, None]
     deviation = np.sqrt(known_mean(np.square(centred)))[:, None]
     return np.divide(centred, deviation, out=np.where(np.isnan(centred), np.nan, 0.0), where=deviation > 1e-12)
