@@ -24,9 +24,22 @@ from vlmrank.errors import VlmrankError
 
 OK, FAILED = "ok", "failed"
 UTF8 = h5py.string_dtype("utf-8")
-TEXT_COLUMNS = {"model", "dataset", "target", "source", "stage", "method", "metric", "reference"} | {
-    *("status", "reason", "origin", "class", "domain", "family")
-}
+TEXT_COLUMNS = (
+    "model",
+    "dataset",
+    "target",
+    "source",
+    "stage",
+    "method",
+    "metric",
+    "reference",
+    "status",
+    "reason",
+    "origin",
+    "class",
+    "domain",
+    "family",
+)
 PAIR_ATTRIBUTES = (
     "model",
     "architecture",
