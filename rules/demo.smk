@@ -1,62 +1,52 @@
 # The zoo that comes with the repository: tasks drawn by program and small OpenCLIP models that are really trained.
-# Its files are what a user's own would be; no other stage knows of it. config["demo"] is read here alone:
-# demo: {build: true, tasks: [] (all), variants: 5 (a family), unlabelled: 32, per_class: 25, effort: 1.0, seed: 0}
+# Its files are what a user's own would be; no other stage knows of it. config["demo"] is read here alone.
 
-from vlmrank.demo import FAMILIES, TARGET, TASKS, VARIANTS
+from vlmrank.demo import FAMILIES, TARGET, TASKS, VARIANTS, model_names
 
 DEMO = config["demo"]
 
 if DEMO["build"]:
-    DEMO_TASKS = DEMO["tasks"] or list(TASKS)
-    DEMO_VARIANTS = VARIANTS[: DEMO["variants"]]
+    DEMO_TASKS = {
+        task: f"resources/demo/datasets/{task}" for task in DEMO["tasks"] or TASKS
+    }
 
     rule build_demo_datasets:
         output:
-            sheets=[
-                f"resources/demo/datasets/{task}/dataset.yaml" for task in DEMO_TASKS
+            sheets=[f"{folder}/dataset.yaml" for folder in DEMO_TASKS.values()],
+            unlabelled=[directory(f"{folder}/target") for folder in DEMO_TASKS.values()],
+            labelled=[
+                directory(f"{folder}/{'held_out' if task == TARGET else 'test'}")
+                for task, folder in DEMO_TASKS.items()
             ],
-            unlabelled=directory(
-                [f"resources/demo/datasets/{task}/target" for task in DEMO_TASKS]
-            ),
-            labelled=directory(
-                [
-                    f"resources/demo/datasets/{task}/{'held_out' if task == TARGET else 'test'}"
-                    for task in DEMO_TASKS
-                ]
-            ),
         log:
-            "logs/build_demo_datasets/all.log",
+            "<logs>/build_demo_datasets/all.log",
         benchmark:
-            "benchmarks/results/build_demo_datasets/all.tsv"
+            "<benchmarks>/build_demo_datasets/all.tsv"
         params:
-            unlabelled=DEMO["unlabelled"],
-            per_class=DEMO["per_class"],
-            seed=DEMO["seed"],
+            code=code("vlmrank.demo.tasks:write_dataset"),
         script:
             "../scripts/build_demo_datasets.py"
 
-    rule train_demo_family:
-        output:
-            config=[
-                f"resources/demo/models/{{family}}--{v}/open_clip_config.json"
-                for v in DEMO_VARIANTS
-            ],
-            weights=[
-                f"resources/demo/models/{{family}}--{v}/open_clip_model.safetensors"
-                for v in DEMO_VARIANTS
-            ],
-            notes=[
-                f"resources/demo/models/{{family}}--{v}/training.json"
-                for v in DEMO_VARIANTS
-            ],
-        log:
-            "logs/train_demo_family/{family}.log",
-        benchmark:
-            "benchmarks/results/train_demo_family/{family}.tsv"
-        wildcard_constraints:
-            family="|".join(FAMILIES),
-        params:
-            effort=DEMO["effort"],
-            seed=DEMO["seed"],
-        script:
-            "../scripts/train_demo_family.py"
+    for family in FAMILIES:
+        folders = [
+            f"resources/demo/models/{model}"
+            for model in model_names(family, DEMO["variants"])
+        ]
+
+        rule:
+            name:
+                f"train_demo_family_{family.split('-')[0].lower()}"
+            output:
+                config=[f"{folder}/open_clip_config.json" for folder in folders],
+                weights=[f"{folder}/open_clip_model.safetensors" for folder in folders],
+                notes=[f"{folder}/training.json" for folder in folders],
+            log:
+                f"<logs>/train_demo_family/{family}.log",
+            benchmark:
+                f"<benchmarks>/train_demo_family/{family}.tsv"
+            params:
+                family=family,
+                effort=DEMO["effort"],
+                code=code("vlmrank.demo.train:train_family"),
+            script:
+                "../scripts/train_demo_family.py"

@@ -7,16 +7,10 @@ from vlmrank.demo.tasks import write_dataset
 
 def main(snakemake) -> None:
     """Write one folder a task: snakemake.output.sheets names the dataset.yaml of each."""
-    for sheet in snakemake.output.sheets:
-        folder = Path(sheet).parent
-        labelled = write_dataset(
-            folder.name,
-            folder,
-            unlabelled=snakemake.params.unlabelled,
-            per_class=snakemake.params.per_class,
-            seed=snakemake.params.seed,
-        )
-        with Path(snakemake.log[0]).open("a", encoding="utf-8") as log:
+    with Path(snakemake.log[0]).open("w", encoding="utf-8") as log:
+        for sheet in snakemake.output.sheets:
+            folder = Path(sheet).parent
+            labelled = write_dataset(folder.name, folder)
             print(f"{folder.name}: unlabelled images in {folder / 'target'}, labelled images in {labelled}", file=log)
 
 

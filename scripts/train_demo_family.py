@@ -13,11 +13,10 @@ def main(snakemake) -> None:
     folder = Path(snakemake.output.weights[0]).parent.parent
     with Path(snakemake.log[0]).open("w", encoding="utf-8") as log:
         train_family(
-            snakemake.wildcards.family,
+            snakemake.params.family,
             folder,
             variants=len(snakemake.output.weights),
             effort=snakemake.params.effort,
-            seed=snakemake.params.seed,
             say=lambda line: print(line, file=log, flush=True),
         )
 
