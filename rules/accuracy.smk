@@ -1,0 +1,48 @@
+# What the models really score on the sources: measured here on labelled images, or read from published tables.
+localrules:
+    gather_accuracy,
+
+
+MEASURED = [name for name, row in DATASETS.items() if config["accuracy"]["measure"] and (row.role == "source" or row.test)]
+
+
+if MEASURED:
+
+    rule measure_accuracy:
+        input:
+            model="<results>/models/{model}.json",
+            datasets=expand("<results>/datasets/{dataset}.json", dataset=MEASURED),
+        output:
+            expand("<results>/accuracy/{{model}}/{dataset}.json", dataset=MEASURED),
+        log:
+            "<logs>/measure_accuracy/{model}.log",
+        benchmark:
+            "<benchmarks>/measure_accuracy/{model}.tsv"
+        params:
+            options={"precision": config["conductance"]["precision"]},
+            code=code("vlmrank.accuracy:measure_accuracy", "vlmrank.zoo:load_model"),
+        script:
+            "../scripts/measure_accuracy.py"
+
+
+rule gather_accuracy:
+    input:
+        measured=of_models("<results>/accuracy/{model}/{dataset}.json", dataset=MEASURED),
+        tables=[table["path"] for table in config["accuracy"]["tables"]],
+        names=[config["accuracy"]["names"]] if config["accuracy"]["names"] else [],
+    output:
+        accuracy="<results>/accuracy.csv",
+        per_class="<results>/accuracy_per_class.csv",
+        unmatched="<results>/accuracy_unmatched.csv",
+    log:
+        "<logs>/gather_accuracy/all.log",
+    benchmark:
+        "<benchmarks>/gather_accuracy/all.tsv"
+    params:
+        models=list(MODELS),
+        datasets=list(DATASETS),
+        measured=MEASURED,
+        tables=config["accuracy"]["tables"],
+        code=code("vlmrank.tables"),
+    script:
+        "../scripts/gather_accuracy.py"

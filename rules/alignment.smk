@@ -1,0 +1,24 @@
+# Which blocks of a model matter for a target, for every dataset as the target; and what the predictions say by themselves.
+rule align_blocks:
+    input:
+        pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=DATASETS),
+    output:
+        alignment="<results>/alignment/{model}.h5",
+        predictions="<results>/predictions/{model}.csv",
+    log:
+        "<logs>/align_blocks/{model}.log",
+    benchmark:
+        "<benchmarks>/align_blocks/{model}.tsv"
+    params:
+        datasets=list(DATASETS),
+        sources=SOURCES,
+        options=config["alignment"],
+        code=code(
+            "vlmrank.alignment:align_blocks",
+            "vlmrank.alignment:block_prior",
+            "vlmrank.representation:represent",
+            "vlmrank.predictions:prediction_statistics",
+            "vlmrank.store:write_alignment",
+        ),
+    script:
+        "../scripts/align_blocks.py"

@@ -1,0 +1,20 @@
+# How much of a target's conductance a source leaves uncovered, all pairs of datasets of one model at once.
+rule compute_dcd:
+    input:
+        pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=DATASETS),
+        alignment="<results>/alignment/{model}.h5",
+    output:
+        "<results>/dcd/{model}.h5",
+    log:
+        "<logs>/compute_dcd/{model}.log",
+    benchmark:
+        "<benchmarks>/compute_dcd/{model}.tsv"
+    params:
+        options=config["divergence"],
+        code=code(
+            "vlmrank.divergence:directional_conductance_divergence",
+            "vlmrank.representation:represent",
+            "vlmrank.store:write_dcd",
+        ),
+    script:
+        "../scripts/compute_dcd.py"

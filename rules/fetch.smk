@@ -1,0 +1,49 @@
+# Models and images: what there is, where it is, what it hashes to.
+checked(
+    sheets.check_inputs,
+    list(MODELS.values()),
+    list(DATASETS.values()),
+    models_sheet=config["models"],
+    datasets_sheet=config["datasets"],
+    made=made,
+)
+
+
+localrules:
+    fetch_model,
+    prepare_dataset,
+
+
+rule fetch_model:
+    input:
+        lambda wildcards: on_disk(*sheets.model_files(MODELS[wildcards.model], made)),
+    output:
+        "<results>/models/{model}.json",
+    log:
+        "<logs>/fetch_model/{model}.log",
+    benchmark:
+        "<benchmarks>/fetch_model/{model}.tsv"
+    params:
+        row=lambda wildcards: MODELS[wildcards.model].values,
+        cache=config["cache"],
+        code=code("vlmrank.zoo:fetch_model"),
+    script:
+        "../scripts/fetch_model.py"
+
+
+rule prepare_dataset:
+    input:
+        lambda wildcards: on_disk(*DATASETS[wildcards.dataset].paths),
+    output:
+        "<results>/datasets/{dataset}.json",
+    log:
+        "<logs>/prepare_dataset/{dataset}.log",
+    benchmark:
+        "<benchmarks>/prepare_dataset/{dataset}.tsv"
+    params:
+        row=lambda wildcards: DATASETS[wildcards.dataset].values,
+        images=config["images"]["per_dataset"],
+        seed=config["seed"],
+        code=code("vlmrank.datasets:prepare_dataset"),
+    script:
+        "../scripts/prepare_dataset.py"

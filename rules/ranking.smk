@@ -1,0 +1,23 @@
+# The ranking for each target: source ranks, weighted by how well each source covers the target in the model's own eyes.
+rule rank_models:
+    input:
+        models=of_models("<results>/models/{model}.json"),
+        pairs=of_models("<results>/conductance/{model}/{{target}}.h5"),
+        dcd=of_models("<results>/dcd/{model}.h5"),
+        predictions=of_models("<results>/predictions/{model}.csv"),
+        accuracy="<results>/accuracy.csv",
+    output:
+        ranking=report("<results>/ranking/{target}.csv", caption="../report/ranking.rst", category="Ranking"),
+        weights="<results>/ranking/{target}.weights.csv",
+    log:
+        "<logs>/rank_models/{target}.log",
+    benchmark:
+        "<benchmarks>/rank_models/{target}.tsv"
+    params:
+        models=list(MODELS),
+        sources=SOURCES,
+        options=config["ranking"],
+        seed=config["seed"],
+        code=code("vlmrank.ranking:aggregate_ranks", "vlmrank.store:write_csv"),
+    script:
+        "../scripts/rank_models.py"

@@ -1,0 +1,63 @@
+# What failed and why, the report, and the exit status of the run.
+localrules:
+    gather_pairs,
+    check_pairs,
+
+
+rule gather_pairs:
+    input:
+        models=of_models("<results>/models/{model}.json"),
+        datasets=expand("<results>/datasets/{dataset}.json", dataset=DATASETS),
+        pairs=of_models("<results>/conductance/{model}/{dataset}.h5", dataset=DATASETS),
+        accuracy=of_models("<results>/accuracy/{model}/{dataset}.json", dataset=MEASURED),
+        alignment=of_models("<results>/alignment/{model}.h5"),
+    output:
+        "<results>/pairs.csv",
+    log:
+        "<logs>/gather_pairs/all.log",
+    benchmark:
+        "<benchmarks>/gather_pairs/all.tsv"
+    params:
+        models=list(MODELS),
+        datasets=list(DATASETS),
+        measured=MEASURED,
+        code=code("vlmrank.store:read_pair_attributes", "vlmrank.store:write_csv"),
+    script:
+        "../scripts/gather_pairs.py"
+
+
+rule build_report:
+    input:
+        "<results>/pairs.csv",
+        "<results>/accuracy.csv",
+        "<results>/evaluation/summary.csv",
+        of_models("<results>/dcd/{model}.h5"),
+        expand("<results>/ranking/{target}.csv", target=TARGETS),
+    output:
+        report("<results>/report.html", caption="../report/report.rst", category="Report"),
+    log:
+        "<logs>/build_report/all.log",
+    benchmark:
+        "<benchmarks>/build_report/all.tsv"
+    params:
+        models=list(MODELS),
+        datasets=list(DATASETS),
+        settings=config,
+        benchmarks=f"{RESULTS}/benchmarks",
+        code=code("vlmrank.report"),
+    script:
+        "../scripts/build_report.py"
+
+
+rule check_pairs:
+    input:
+        pairs="<results>/pairs.csv",
+        report="<results>/report.html",
+    output:
+        "<results>/complete.txt",
+    log:
+        "<logs>/check_pairs/all.log",
+    params:
+        code=code("vlmrank.runlog:failed_pairs"),
+    script:
+        "../scripts/check_pairs.py"

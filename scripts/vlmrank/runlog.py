@@ -1,0 +1,168 @@
+"""What a run says: a log file a job, one line a result on the terminal, and the last lines of the run.
+
+A job's lines go through a file that the head process follows, so that they appear above its progress bar and also come
+from other nodes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from vlmrank.errors import VlmrankError
+from vlmrank.store import FAILED, read_csv
+
+# The file that jobs append their lines to; set by the head process, inherited by its jobs.
+CHANNEL = "VLMRANK_RUN_LOG"
+logger = logging.getLogger("vlmrank")
+
+
+def announce(line: str) -> None:
+    """Write a line to the job's log and to the terminal of the run."""
+    logger.info(line)
+    channel = os.environ.get(CHANNEL)
+    if channel:
+        with contextlib.suppress(OSError), Path(channel).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            return
+    print(line, file=_terminal, flush=True)
+
+
+_terminal = sys.stderr
+
+
+@contextlib.contextmanager
+def job(log: str | os.PathLike[str]) -> Iterator[None]:
+    """Run the body of a job: everything that it or a library prints goes to its log file.
+
+    A `VlmrankError` ends the process with exit status 1 and its message as one line; anything else does so as well, but
+    its traceback is in the log.
+    """
+    global _terminal
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    _terminal = os.fdopen(os.dup(2), "w", encoding="utf-8")
+    with Path(log).open("w", encoding="utf-8", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
+        logging.captureWarnings(True)
+        try:
+            yield
+        except VlmrankError as error:
+            announce(f"error: {error}")
+            sys.exit(1)
+        except Exception as error:
+            traceback.print_exc()
+            announce(f"error: {type(error).__name__}: {error} (traceback in {log})")
+            sys.exit(1)
+
+
+class _Follower(threading.Thread):
+    """Pass on each line that is appended to a file."""
+
+    def __init__(self, path: Path, say: Callable[[str], None], every: float = 0.5):
+        super().__init__(daemon=True)
+        self.path, self.say, self.every = path, say, every
+        self.ended = threading.Event()
+        self.offset = 0
+
+    def run(self) -> None:
+        while not self.ended.wait(self.every):
+            self.drain()
+        self.drain()
+
+    def drain(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        whole = new[: new.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        for line in whole.decode("utf-8", "replace").splitlines():
+            self.say(line)
+
+
+_follower: _Follower | None = None
+_started = time.time()
+
+
+def open_channel(path: str | os.PathLike[str], say: Callable[[str], None] | None = None) -> None:
+    """Let jobs append their lines to `path`; with `say`, this process passes them on from now on."""
+    global _follower, _started
+    path = Path(path).absolute()
+    os.environ[CHANNEL] = str(path)
+    if say is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        _started = time.time()
+        _follower = _Follower(path, say)
+        _follower.start()
+
+
+def close_channel(results: str | os.PathLike[str], targets: Sequence[str]) -> None:
+    """Pass on what is left and, when the process ends, print the last lines of the run."""
+    if _follower is not None:
+        _follower.ended.set()
+        _follower.join()
+    lines = last_lines(results, targets, since=_started)
+    atexit.register(lambda: print(*lines, sep="\n", file=sys.stderr, flush=True))
+
+
+def failed_pairs(results: str | os.PathLike[str]) -> list[str]:
+    """A line for each row of `pairs.csv` that failed: stage, model, dataset, reason."""
+    table = read_csv(Path(results) / "pairs.csv")
+    failed = table[table["status"] == FAILED]
+    return [
+        f"  {row.stage}: {' on '.join(name for name in (row.model, row.dataset) if name)}: {row.reason}"
+        for row in failed.itertuples()
+    ]
+
+
+def last_lines(results: str | os.PathLike[str], targets: Sequence[str], *, since: float = 0.0) -> list[str]:
+    """The recommendation for each target, the report, and each failed pair, as far as this run came.
+
+    Parameters
+    ----------
+    results : results folder.
+    targets : names of the target datasets.
+    since : files that are older (seconds since the epoch) are of another run; their content is not repeated.
+    """
+    results, lines = Path(results), []
+    for target in targets:
+        path = results / "ranking" / f"{target}.csv"
+        if path.exists():
+            lines.append(recommendation(path, target))
+    pairs, report = results / "pairs.csv", results / "report.html"
+    if pairs.exists() and pairs.stat().st_mtime >= since - 1:
+        failed = failed_pairs(results)
+        total = len(read_csv(pairs))
+        lines.append(f"{len(failed)} of {total} failed{':' if failed else '.'}" if failed else f"All {total} succeeded.")
+        lines += failed
+    elif pairs.exists() and failed_pairs(results):
+        lines += ["Failed:", *failed_pairs(results)]
+    if report.exists():
+        lines.append(f"Report: {report}")
+    return lines
+
+
+def recommendation(path: str | os.PathLike[str], target: str) -> str:
+    """`target: take model (rank 1, between 1 and 3)` from a ranking file."""
+    table = read_csv(path)
+    usable = table[table["status"] != FAILED]
+    if usable.empty:
+        return f"{target}: no model could be ranked"
+    best = usable.iloc[0]
+    sure = ""
+    if best["rank_low"] == best["rank_low"]:
+        sure = f" (90 % interval of its rank: {best['rank_low']:.0f} to {best['rank_high']:.0f} of {len(usable)})"
+    return f"{target}: take {best['model']}{sure}"
