@@ -3,7 +3,9 @@ localrules:
     gather_accuracy,
 
 
-MEASURED = [name for name, row in DATASETS.items() if config["accuracy"]["measure"] and (row.role == "source" or row.test)]
+MEASURED = [
+    name for name, row in DATASETS.items() if config["accuracy"]["measure"] and (row.role == "source" or row.test)
+]
 
 
 if MEASURED:

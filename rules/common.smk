@@ -4,11 +4,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(str(workflow.current_basedir)).parent
-if (ROOT / "scripts" / "vlmrank").is_dir():
-    sys.path.insert(0, str(ROOT / "scripts"))
-
 from snakemake.exceptions import WorkflowError
+
+SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
+if SCRIPTS.is_dir():
+    sys.path.insert(0, str(SCRIPTS))
 
 from vlmrank import configuration, identity, runlog, sheets
 from vlmrank.errors import VlmrankError
@@ -26,22 +26,19 @@ def schema(name):
     return configuration.read_schema(workflow.source_path(f"../schemas/{name}.schema.yaml"))
 
 
-config.update(
-    checked(
-        configuration.check_config, config, schema("config"), files=[*workflow.configfiles, *workflow.overwrite_configfiles]
-    )
-)
+FILES = [*workflow.configfiles, *workflow.overwrite_configfiles]
+config.update(checked(configuration.check_config, config, schema("config"), files=FILES))
 MODELS = {row.model: row for row in checked(sheets.read_models, config["models"], schema("models"))}
 DATASETS = {row.dataset: row for row in checked(sheets.read_datasets, config["datasets"], schema("datasets"))}
 SOURCES = [name for name, row in DATASETS.items() if row.role == "source"]
 TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
 RESULTS = config["results"].rstrip("/")
-STORE = config["store"] or f"{RESULTS}/store"
+LOGS = "logs" if RESULTS == "results" else f"logs/{Path(RESULTS).name}"
 
 
 pathvars:
     results=RESULTS,
-    logs="logs" if RESULTS == "results" else f"logs/{Path(RESULTS).name}",
+    logs=LOGS,
     benchmarks=f"{RESULTS}/benchmarks",
 
 
@@ -54,28 +51,28 @@ wildcard_constraints:
 @cache
 def code(*entries):
     """Hash of exactly the library code that a rule reaches: Snakemake itself does not see an edit in a module."""
-    return checked(identity.code_hash, *entries)
+    try:
+        return identity.code_hash(*entries)
+    except VlmrankError:
+        return "absent"
 
 
 @cache
-def produced():
-    """Output paths of the rules that make inputs themselves (the demo), as they are written in the sheets."""
-    return [
-        Path(str(path)) for rule in workflow.rules for path in rule.output if not str(path).startswith(f"{RESULTS}/")
-    ]
+def made():
+    """Files and folders that rules make which come before those that read the sheets' paths, such as the demo's."""
+    return {str(path) for rule in workflow.rules for path in rule.output}
 
 
-def made(path):
-    """The outputs of this workflow that are `path`, lie in it or contain it."""
-    wanted = Path(path)
-    return [str(found) for found in produced() if found.is_relative_to(wanted) or wanted.is_relative_to(found)]
+def is_made(path):
+    return any(Path(path) == found or Path(path) in found.parents for found in map(Path, made()))
 
 
-def on_disk(*paths):
-    """Rule inputs for what a sheet row names: the outputs that make it, else the files and folders that exist."""
+def inputs_of(row):
+    """Rule inputs for a row of a sheet: what rules make of it, else the files and folders that exist."""
     found = []
-    for path in filter(None, paths):
-        found += made(path) or ([path] if Path(path).exists() else sheets.tar_files(path))
+    for path in row.paths():
+        inside = sorted(name for name in made() if Path(path) in Path(name).parents)
+        found += [path] if path in made() else inside or sheets.files_of(path)
     return list(dict.fromkeys(found))
 
 
@@ -83,13 +80,16 @@ def of_models(pattern, **wildcards):
     return expand(pattern, model=MODELS, **wildcards)
 
 
+runlog.open_channel(f"{LOGS}/run.log")
+
+
 onstart:
-    runlog.follow(logger.info)
+    runlog.open_channel(f"{LOGS}/run.log", logger.info)
 
 
 onsuccess:
-    runlog.close(RESULTS, TARGETS)
+    runlog.close_channel(RESULTS, TARGETS)
 
 
 onerror:
-    runlog.close(RESULTS, TARGETS)
+    runlog.close_channel(RESULTS, TARGETS)

@@ -6,9 +6,7 @@ from vlmrank.demo import FAMILIES, TARGET, TASKS, VARIANTS, model_names
 DEMO = config["demo"]
 
 if DEMO["build"]:
-    DEMO_TASKS = {
-        task: f"resources/demo/datasets/{task}" for task in DEMO["tasks"] or TASKS
-    }
+    DEMO_TASKS = {task: f"resources/demo/datasets/{task}" for task in DEMO["tasks"] or TASKS}
 
     rule build_demo_datasets:
         output:
@@ -28,10 +26,7 @@ if DEMO["build"]:
             "../scripts/build_demo_datasets.py"
 
     for family in FAMILIES:
-        folders = [
-            f"resources/demo/models/{model}"
-            for model in model_names(family, DEMO["variants"])
-        ]
+        folders = [f"resources/demo/models/{model}" for model in model_names(family, DEMO["variants"])]
 
         rule:
             name:

@@ -5,7 +5,7 @@ checked(
     list(DATASETS.values()),
     models_sheet=config["models"],
     datasets_sheet=config["datasets"],
-    made=made,
+    made=is_made,
 )
 
 
@@ -16,7 +16,7 @@ localrules:
 
 rule fetch_model:
     input:
-        lambda wildcards: on_disk(*sheets.model_files(MODELS[wildcards.model], made)),
+        lambda wildcards: inputs_of(MODELS[wildcards.model]),
     output:
         "<results>/models/{model}.json",
     log:
@@ -24,8 +24,7 @@ rule fetch_model:
     benchmark:
         "<benchmarks>/fetch_model/{model}.tsv"
     params:
-        row=lambda wildcards: MODELS[wildcards.model].values,
-        cache=config["cache"],
+        row=lambda wildcards: MODELS[wildcards.model].values(),
         code=code("vlmrank.zoo:fetch_model"),
     script:
         "../scripts/fetch_model.py"
@@ -33,7 +32,7 @@ rule fetch_model:
 
 rule prepare_dataset:
     input:
-        lambda wildcards: on_disk(*DATASETS[wildcards.dataset].paths),
+        lambda wildcards: inputs_of(DATASETS[wildcards.dataset]),
     output:
         "<results>/datasets/{dataset}.json",
     log:
@@ -41,7 +40,7 @@ rule prepare_dataset:
     benchmark:
         "<benchmarks>/prepare_dataset/{dataset}.tsv"
     params:
-        row=lambda wildcards: DATASETS[wildcards.dataset].values,
+        row=lambda wildcards: DATASETS[wildcards.dataset].values(),
         images=config["images"]["per_dataset"],
         seed=config["seed"],
         code=code("vlmrank.datasets:prepare_dataset"),

@@ -146,7 +146,9 @@ def last_lines(results: str | os.PathLike[str], targets: Sequence[str], *, since
     if pairs.exists() and pairs.stat().st_mtime >= since - 1:
         failed = failed_pairs(results)
         total = len(read_csv(pairs))
-        lines.append(f"{len(failed)} of {total} failed{':' if failed else '.'}" if failed else f"All {total} succeeded.")
+        lines.append(
+            f"{len(failed)} of {total} failed{':' if failed else '.'}" if failed else f"All {total} succeeded."
+        )
         lines += failed
     elif pairs.exists() and failed_pairs(results):
         lines += ["Failed:", *failed_pairs(results)]

@@ -6,7 +6,7 @@ import csv
 import glob
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,14 @@ class ModelRow:
         """The checkpoint file, where `pretrained` is the path of one, else None."""
         return self.pretrained if self.pretrained.endswith(CHECKPOINTS) else None
 
+    def paths(self) -> list[str]:
+        """Files and folders of the user that the row names."""
+        return [path for path in (self.folder, self.checkpoint) if path]
+
+    def values(self) -> dict[str, str]:
+        """The cells."""
+        return {name: value for name, value in asdict(self).items() if name != "line"}
+
 
 @dataclass(frozen=True)
 class DatasetRow:
@@ -60,6 +68,15 @@ class DatasetRow:
     def class_file(self) -> str | None:
         """The file of class names, where `classes` is one, else None."""
         return self.classes if self.classes and not self.classes.startswith(CLIP_BENCHMARK) else None
+
+    def paths(self) -> list[str]:
+        """Files and folders of the user that the row names."""
+        images = (self.path, self.test) if self.kind != "torchvision" else ()
+        return [path for path in (*images, self.class_file) if path]
+
+    def values(self) -> dict[str, str]:
+        """The cells."""
+        return {name: value for name, value in asdict(self).items() if name != "line"}
 
 
 def _read_sheet(path: str | Path, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -271,6 +288,19 @@ def _check_folders(path: Path, classes: Sequence[str], sheet: Path) -> list[str]
         f"the class folder {path / strange[0]}{more} fits no class of {sheet} (folders are named <class> or "
         f"<index>_<class>). {hint} Rename the folder or correct the sheet."
     ]
+
+
+def files_of(path: str) -> list[str]:
+    """What a path of a sheet stands for on disk, as far as a change of it can be seen.
+
+    A file is itself; a folder is itself, its subfolders, and the files of a model in it; a tar pattern is its files.
+    """
+    place = Path(path)
+    if place.is_dir():
+        inside = sorted(place.iterdir())
+        model = [entry for entry in inside if entry.suffix in (".json", *CHECKPOINTS)]
+        return [path, *map(str, model), *(str(entry) for entry in inside if entry.is_dir())]
+    return [path] if place.is_file() else tar_files(path)
 
 
 def tar_files(pattern: str) -> list[str]:

@@ -1,0 +1,50 @@
+"""Align every dataset of one model with its blocks, and summarise its predictions."""
+
+import numpy as np
+import pandas as pd
+
+from vlmrank.alignment import AlignmentError, align_blocks, block_prior
+from vlmrank.predictions import prediction_statistics
+from vlmrank.representation import represent
+from vlmrank.runlog import announce, job
+from vlmrank.store import Alignment, read_pair, write_alignment, write_csv
+
+
+def main(snakemake) -> None:
+    """Align every dataset of one model with its blocks, and summarise its predictions."""
+    names, options = snakemake.params.datasets, snakemake.params.options
+    pairs = dict(zip(names, map(read_pair, snakemake.input.pairs), strict=True))
+    tasks = {name: represent(list(pair.blocks.values())) for name, pair in pairs.items() if pair.ok}
+    sources = [tasks[name] for name in snakemake.params.sources if name in tasks] or list(tasks.values())
+    profiles = np.stack([task.block_profile for task in sources]) if sources else np.ones((1, 0))
+    prior = block_prior(profiles, depth=options["depth"]) if sources else np.empty(0)
+    importance, marginal_error = np.full((len(names), len(prior)), np.nan), np.full(len(names), np.nan)
+    iterations = np.zeros(len(names), np.int64)
+    for row, name in enumerate(names):
+        if name not in tasks:
+            continue
+        try:
+            found = align_blocks(tasks[name].block_mass, prior, epsilon=options["epsilon"], rho=float(options["rho"]))
+        except AlignmentError as error:
+            announce(f"{snakemake.wildcards.model} on {name}: FAILED: {error}")
+            iterations[row] = -1
+            continue
+        importance[row], marginal_error[row], iterations[row] = found.importance, found.marginal_error, found.iterations
+    write_alignment(snakemake.output.alignment, Alignment(names, importance, prior, marginal_error, iterations))
+    rows = [
+        {
+            "model": snakemake.wildcards.model,
+            "dataset": name,
+            **prediction_statistics(pair.logits),
+            "n": len(pair.logits),
+        }
+        for name, pair in pairs.items()
+        if pair.ok and pair.logits is not None and pair.logits.size
+    ]
+    columns = ["model", "dataset", "mutual_information", "confidence", "entropy", "n"]
+    write_csv(snakemake.output.predictions, pd.DataFrame(rows, columns=columns))
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821

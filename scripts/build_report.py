@@ -1,0 +1,26 @@
+"""Write the report."""
+
+from pathlib import Path
+
+from vlmrank.report.build import build_report
+from vlmrank.runlog import job
+
+
+def main(snakemake) -> None:
+    """Write the report."""
+    params = snakemake.params
+    build_report(
+        Path(snakemake.output[0]).parent,
+        snakemake.output[0],
+        models=params.models,
+        datasets=params.datasets,
+        config=snakemake.config,
+        title=snakemake.config["report"]["title"],
+        thumbnails=snakemake.config["report"]["thumbnails"],
+        benchmarks=Path(snakemake.output[0]).parent / "benchmarks",
+    )
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821

@@ -1,0 +1,28 @@
+"""Make the pair files of one model and a chunk of datasets."""
+
+from vlmrank.chunk import compute_conductance
+from vlmrank.identity import FREE_OPTIONS
+from vlmrank.runlog import announce, job
+from vlmrank.store import read_json
+
+
+def main(snakemake) -> None:
+    """Make the pair files of one model and a chunk of datasets."""
+    config = snakemake.config
+    compute_conductance(
+        read_json(snakemake.input.model),
+        [read_json(path) for path in snakemake.input.datasets],
+        snakemake.output,
+        options=snakemake.params.options,
+        free={name: config["conductance"][name] for name in FREE_OPTIONS if name != "datasets_per_job"},
+        code=snakemake.params.code,
+        store=config["store"] or f"{config['results']}/store",
+        cache=config["cache"],
+        threads=snakemake.threads,
+        say=announce,
+    )
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821

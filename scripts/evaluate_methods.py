@@ -1,0 +1,35 @@
+"""Leave each dataset out in turn and compare every method's ranking with the truth."""
+
+from vlmrank.baselines import all_methods, select_methods
+from vlmrank.evaluation import differences, evaluate_methods, summarise
+from vlmrank.evidence import assemble_evidence, read_evidence
+from vlmrank.runlog import announce, job
+from vlmrank.store import read_csv, read_json, write_csv
+
+
+def main(snakemake) -> None:
+    """Leave each dataset out in turn and compare every method's ranking with the truth."""
+    params, options = snakemake.params, snakemake.params.options
+    cards = [read_json(path) for path in snakemake.input.models]
+    evidence = assemble_evidence(
+        dict(zip(params.models, map(read_evidence, snakemake.input.evidence), strict=True)),
+        read_csv(snakemake.input.accuracy),
+        per_class=read_csv(snakemake.input.per_class),
+        domains=params.domains,
+        parameters={card["model"]: card.get("parameters") for card in cards},
+    )
+    methods = select_methods(all_methods(kappa=params.kappa), options["methods"])
+    found = evaluate_methods(evidence, methods, seed=params.seed)
+    drawn = {"bootstrap": options["bootstrap"], "seed": params.seed}
+    write_csv(snakemake.output.metrics, found.metrics)
+    write_csv(snakemake.output.summary, summarise(found.metrics, **drawn))
+    write_csv(snakemake.output.differences, differences(found.metrics, **drawn))
+    targets = found.metrics["target"].nunique()
+    announce(f"{len(methods) - len(found.left_out)} methods compared on {targets} datasets")
+    for method, reason in found.left_out.items():
+        announce(f"not compared: {method}: {reason}")
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821

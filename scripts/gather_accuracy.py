@@ -1,0 +1,31 @@
+"""Put measured and published accuracies into one table."""
+
+import pandas as pd
+
+from vlmrank.runlog import job
+from vlmrank.store import OK, read_json, write_csv
+from vlmrank.tables import read_tables
+
+
+def main(snakemake) -> None:
+    """Put measured and published accuracies into one table."""
+    params = snakemake.params
+    rows, classes = [], []
+    measured = ((model, dataset) for model in params.models for dataset in params.measured)
+    for (model, dataset), path in zip(measured, snakemake.input.measured, strict=True):
+        found = read_json(path)
+        if found["status"] == OK and found["n"]:
+            rows.append((model, dataset, found["acc1"], found["n"], "measured"))
+            classes += [(model, dataset, name, acc, n) for name, (acc, n) in found["per_class"].items()]
+    accuracy = pd.DataFrame(rows, columns=["model", "dataset", "acc1", "n", "origin"])
+    names = snakemake.input.names[0] if snakemake.input.names else None
+    published = read_tables(params.tables, models=params.models, datasets=params.datasets, names=names)
+    accuracy = pd.concat([accuracy, published.accuracy]).drop_duplicates(["model", "dataset"])
+    write_csv(snakemake.output.accuracy, accuracy)
+    write_csv(snakemake.output.per_class, pd.DataFrame(classes, columns=["model", "dataset", "class", "acc1", "n"]))
+    write_csv(snakemake.output.unmatched, published.unmatched)
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821

@@ -1,0 +1,45 @@
+"""List every pair of every stage with its status, and what failed as a whole."""
+
+import pandas as pd
+
+from vlmrank.runlog import job
+from vlmrank.store import FAILED, read_alignment, read_json, read_pair, write_csv
+
+
+def main(snakemake) -> None:
+    """List every pair of every stage with its status, and what failed as a whole."""
+    models, datasets = snakemake.params.models, snakemake.params.datasets
+    rows = []
+    for stage, names, paths in (
+        ("fetch", models, snakemake.input.models),
+        ("prepare", datasets, snakemake.input.datasets),
+    ):
+        for name, path in zip(names, paths, strict=True):
+            card = read_json(path)
+            if card["status"] == FAILED:
+                rows.append((stage, *((name, "") if stage == "fetch" else ("", name)), FAILED, card["reason"], 0.0))
+    pairs = ((model, dataset) for model in models for dataset in datasets)
+    for (model, dataset), path in zip(pairs, snakemake.input.pairs, strict=True):
+        pair = read_pair(path)
+        found = pair.attributes
+        lost = [f"image {name} left out: {reason}" for name, reason in pair.failed_images.items()]
+        reason = found["reason"] if found["status"] == FAILED else "; ".join(lost)
+        rows.append(("conductance", model, dataset, found["status"], reason, found["seconds"]))
+    for model, path in zip(models, snakemake.input.alignment, strict=True):
+        alignment = read_alignment(path)
+        for dataset, iterations in zip(alignment.datasets, alignment.iterations, strict=True):
+            if iterations < 0:
+                rows.append(("alignment", model, dataset, FAILED, "the alignment did not converge", 0.0))
+    measured = ((model, dataset) for model in models for dataset in snakemake.params.measured)
+    for (model, dataset), path in zip(measured, snakemake.input.accuracy, strict=True):
+        found = read_json(path)
+        rows.append(
+            ("accuracy", model, dataset, found["status"], found.get("reason") or "", found.get("seconds") or 0.0)
+        )
+    columns = ["stage", "model", "dataset", "status", "reason", "seconds"]
+    write_csv(snakemake.output[0], pd.DataFrame(rows, columns=columns))
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821

@@ -1,0 +1,20 @@
+"""Draw one dataset's images and write its card."""
+
+from vlmrank.datasets import prepare_dataset
+from vlmrank.runlog import announce, job
+from vlmrank.store import write_json
+
+
+def main(snakemake) -> None:
+    """Draw one dataset's images and write its card."""
+    row = snakemake.params.row
+    card = prepare_dataset(**row, images=snakemake.params.images, seed=snakemake.params.seed)
+    write_json(snakemake.output[0], card)
+    failed = len(card["failed_images"])
+    told = f"{len(card['images'])} images" + (f", {failed} could not be read" if failed else "")
+    announce(f"{row['dataset']}: {told if card['status'] == 'ok' else 'FAILED: ' + card['reason']}")
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821

@@ -1,0 +1,79 @@
+"""Rank all models for one target."""
+
+import numpy as np
+import pandas as pd
+
+from vlmrank.ranking import aggregate_ranks
+from vlmrank.runlog import announce, job, recommendation
+from vlmrank.store import FAILED, OK, read_csv, read_dcd, read_json, read_pair_attributes, write_csv
+
+
+def main(snakemake) -> None:
+    """Rank all models for one target."""
+    models, sources, options = snakemake.params.models, snakemake.params.sources, snakemake.params.options
+    target = snakemake.wildcards.target
+    found = [read_dcd(path) for path in snakemake.input.dcd]
+    order = [[list(one.datasets).index(name) for name in sources] for one in found]
+    column = [list(one.datasets).index(target) for one in found]
+    dcd = np.stack([one.dcd[rows, at] for one, rows, at in zip(found, order, column, strict=True)])
+    per_image = np.full((*dcd.shape, max(one.per_image.shape[2] for one in found)), np.nan)
+    for index, (one, rows, at) in enumerate(zip(found, order, column, strict=True)):
+        per_image[index, :, : one.per_image.shape[2]] = one.per_image[rows, at]
+    table = read_csv(snakemake.input.accuracy).pivot(index="model", columns="dataset", values="acc1")
+    accuracy = table.reindex(index=models, columns=sources).to_numpy(np.float64)
+    said = pd.concat([read_csv(path) for path in snakemake.input.predictions])
+    said = said[said["dataset"] == target].set_index("model")["mutual_information"].reindex(models)
+    extra = said.to_numpy(np.float64) if said.notna().any() else None
+    result = aggregate_ranks(
+        accuracy,
+        dcd,
+        kappa=options["kappa"],
+        per_image=per_image if per_image.shape[2] else None,
+        bootstrap=options["bootstrap"],
+        seed=snakemake.params.seed,
+        extra=extra,
+        by="fused" if options["score"] == "fused" and extra is not None else "score",
+    )
+    files = (snakemake.input.models, snakemake.input.pairs)
+    reasons = [_reason(*paths, known) for *paths, known in zip(*files, accuracy, strict=True)]
+    usable = np.isfinite(result.rank)
+    ranking = pd.DataFrame(
+        {
+            "rank": result.rank,
+            "model": models,
+            "score": result.score,
+            "rank_low": result.rank_low,
+            "rank_high": result.rank_high,
+            "p_top5": result.p_top5,
+            "status": np.where(usable, OK, FAILED),
+            "reason": np.where(usable, "", reasons),
+            "fused": result.fused,
+        }
+    )
+    write_csv(snakemake.output.ranking, ranking.sort_values("rank", kind="stable", na_position="last"))
+    weights = pd.DataFrame(
+        {
+            "model": np.repeat(models, len(sources)),
+            "source": np.tile(sources, len(models)),
+            "dcd": dcd.ravel(),
+            "weight": result.weights.ravel(),
+        }
+    )
+    write_csv(snakemake.output.weights, weights)
+    announce(recommendation(snakemake.output.ranking, target))
+
+
+def _reason(card_path: str, pair_path: str, accuracy: np.ndarray) -> str:
+    """Why a model has no rank."""
+    card, pair = read_json(card_path), read_pair_attributes(pair_path)
+    for found in (card, pair):
+        if found["status"] == FAILED:
+            return found["reason"]
+    if not np.isfinite(accuracy).any():
+        return "no accuracy of this model is known on any source"
+    return "no source could be compared with the target"
+
+
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821
