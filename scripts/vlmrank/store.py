@@ -245,16 +245,17 @@ def write_pair(path: str | os.PathLike[str], pair: Pair) -> None:
             _set_attribute(file, name, value)
 
 
-def read_pair(path: str | os.PathLike[str]) -> Pair:
-    """Read a pair file.
+def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
+    """Read a pair file; without its `blocks`, by far the largest part, on request.
 
     Raises
     ------
     VlmrankError : the file is not a complete HDF5 file of this layout.
     """
     with _open(path) as file:
-        blocks = {
-            file["blocks"][name].attrs["module"]: file["blocks"][name][()] for name in sorted(file["blocks"], key=int)
+        read = {
+            file["blocks"][name].attrs["module"]: file["blocks"][name][()]
+            for name in (sorted(file["blocks"], key=int) if blocks else ())
         }
         optional = {
             name: file[name][()] if name in file else None
@@ -262,7 +263,7 @@ def read_pair(path: str | os.PathLike[str]) -> Pair:
         }
         failed = dict(zip(file["failed_images"].asstr()[()], file["failed_reasons"].asstr()[()], strict=True))
         return Pair(
-            blocks=blocks,
+            blocks=read,
             score=file["score"][()],
             delta=file["delta"][()],
             pseudo_label=file["pseudo_label"][()],

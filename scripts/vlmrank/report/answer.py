@@ -1,0 +1,323 @@
+"""The answer in plain words: which model, how sure, what it costs, from what, and what speaks against relying on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vlmrank import store
+from vlmrank.report.collect import Model, Run
+from vlmrank.report.quality import Check, plural
+
+METRICS = {
+    "regret1": "Accuracy lost by taking the first",
+    "regret5": "Accuracy lost by taking the best of the first five",
+    "ndcg5": "NDCG@5 (are the best models on top?)",
+    "recall5": "Share of the true top five found",
+    "r5": "Share of the true top five found",
+    "topkrecall": "Share of the true top five found",
+    "kendalltau": "Kendall's tau over all models",
+    "tau": "Kendall's tau over all models",
+    "commontop5tau": "Kendall's tau within the common top five",
+    "tau5": "Kendall's tau within the common top five",
+    "weightedtau": "Weighted tau (the top counts more)",
+}
+
+
+def metric_key(name: str) -> str:
+    """A metric's name without its spelling.
+
+    >>> [metric_key(name) for name in ("regret_at_1_error", "NDCG@5", "kendall_tau_score")]
+    ['regret1', 'ndcg5', 'kendalltau']
+    """
+    key = re.sub(r"[^a-z0-9]", "", name.lower().replace("_at_", "").replace("_k_", "_"))
+    return re.sub(r"(score|error)$", "", key)
+
+
+def metric_label(name: str) -> str:
+    """The words for a metric; its name where there are none."""
+    return METRICS.get(metric_key(name), name.replace("_", " "))
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A model in the ranking of a target; ranks count from 1."""
+
+    model: Model
+    rank: int
+    low: int | None
+    high: int | None
+    p_top5: float | None
+
+    @property
+    def interval(self) -> str:
+        """The rank interval in words."""
+        if self.low is None or self.high is None:
+            return "unknown"
+        return f"{self.low}" if self.low == self.high else f"{self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What stands on the first screen for one target."""
+
+    target: str
+    ranked: int
+    total: int
+    images: int
+    sources: int
+    pick: Pick | None
+    second: Pick | None
+    lighter: Pick | None
+    rivals: int
+    confidence: str
+    checks: tuple[Check, ...]
+    record: Mapping[str, Any] | None
+    nearest: tuple[tuple[str, float], ...]
+
+
+def cost_words(model: Model) -> str:
+    """Parameters and operations of a model in words, empty where both are unknown."""
+    parts = []
+    if model.parameters:
+        inside = f" ({_millions(model.image_parameters)} in the image tower)" if model.image_parameters else ""
+        parts.append(f"{_millions(model.parameters)} parameters{inside}")
+    if model.gflops:
+        parts.append(f"{_digits(model.gflops)} GFLOPs an image")
+    return " and ".join(parts)
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _millions(value: float) -> str:
+    return f"{_digits(value / 1e6)} million" if value >= 1e6 else f"{value:,.0f}"
+
+
+def _integer(value: Any) -> int | None:
+    return int(value) if pd.notna(value) else None
+
+
+def _picks(run: Run, target: str) -> list[Pick]:
+    models = {model.name: model for model in run.models}
+    table = run.rankings[target]
+    table = table[(table["status"] != store.FAILED) & table["rank"].notna()].sort_values("rank", kind="stable")
+    return [
+        Pick(
+            model=models[row.model],
+            rank=int(row.rank),
+            low=_integer(row.rank_low),
+            high=_integer(row.rank_high),
+            p_top5=float(row.p_top5) if pd.notna(row.p_top5) else None,
+        )
+        for row in table.itertuples()
+    ]
+
+
+def pooled_divergence(run: Run) -> np.ndarray:
+    """Mean over models of their divergences [D, D] in the order of `run.datasets`; row = source, column = target."""
+    names = [card["dataset"] for card in run.datasets]
+    total, count = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2)
+    for divergences in run.divergences.values():
+        matrix = reorder(divergences, names)
+        known = np.isfinite(matrix)
+        total[known] += matrix[known]
+        count += known
+    with np.errstate(invalid="ignore"):
+        return total / np.where(count, count, np.nan)
+
+
+def reorder(divergences: store.Divergences, names: list[str]) -> np.ndarray:
+    """One model's divergences [D, D] in the order of `names`, nan where it has none."""
+    place = {name: i for i, name in enumerate(divergences.datasets)}
+    index = np.array([place.get(name, -1) for name in names])
+    matrix = np.full((len(names),) * 2, np.nan)
+    have = np.flatnonzero(index >= 0)
+    matrix[np.ix_(have, have)] = divergences.dcd[np.ix_(index[have], index[have])]
+    return matrix
+
+
+def _cost(model: Model) -> float | None:
+    return model.gflops or model.image_parameters or model.parameters
+
+
+def _lighter(picks: list[Pick]) -> Pick | None:
+    """The best-ranked model of at most half the first one's cost whose rank interval meets the first one's."""
+    first = picks[0]
+    cost = _cost(first.model)
+    if cost is None or first.high is None:
+        return None
+    measure = "gflops" if first.model.gflops else "image_parameters" if first.model.image_parameters else "parameters"
+    for pick in picks[1:]:
+        other = getattr(pick.model, measure)
+        if other is not None and other <= cost / 2 and pick.low is not None and pick.low <= first.high:
+            return pick
+    return None
+
+
+def find_own_method(methods: list[str], preferred: str | None = None) -> str | None:
+    """The name of our own method among those evaluated."""
+    if preferred in methods:
+        return preferred
+    own = [m for m in methods if m == "vlmrank"] or sorted(m for m in methods if m.startswith("vlmrank"))
+    return own[0] if own else None
+
+
+def track_record(run: Run, preferred: str | None = None) -> dict[str, Any] | None:
+    """How the method did on tasks whose answer is known: losses in points of accuracy, beside random choice."""
+    if run.summary.empty:
+        return None
+    own = find_own_method(list(dict.fromkeys(run.summary["method"])), preferred)
+    if own is None:
+        return None
+    found: dict[str, Any] = {"method": own, "tasks": int(run.metrics[run.metrics["method"] == own]["target"].nunique())}
+    keys = run.summary["metric"].map(metric_key)
+    for name, key in (("loss", "regret1"), ("loss5", "regret5")):
+        rows = run.summary[keys == key].set_index("method")["mean"]
+        if own in rows.index:
+            found[name] = 100 * float(rows[own])
+            if "random" in rows.index:
+                found[f"{name}_random"] = 100 * float(rows["random"])
+    rows = run.summary[keys.isin(["recall5", "r5", "topkrecall"])].set_index("method")["mean"]
+    if own in rows.index:
+        found["recall"] = float(rows[own])
+    return found
+
+
+def _evidence(run: Run, target: str, picks: list[Pick], images: int, near: np.ndarray, record: Any) -> list[Check]:
+    """The checks that concern one target."""
+    sources = len(run.sources)
+    checks = [
+        Check(
+            "Number of known tasks",
+            3 if sources < 3 else 2 if sources < 6 else 0,
+            f"Decided from {plural(sources, 'source task')}.",
+            "With few sources the nearest one may still be unlike the task; add datasets with known accuracies."
+            if sources < 6
+            else "",
+            target=target,
+        ),
+        Check(
+            "Number of target images",
+            3 if images < 4 else 2 if images < 8 else 0,
+            f"Decided from {plural(images, 'unlabelled image')} of the task.",
+            "Add images; 16 to 64 are enough." if images < 8 else "",
+            target=target,
+        ),
+    ]
+    if picks and picks[0].high is not None and len(picks) > 1:
+        width = picks[0].high - picks[0].low + 1
+        wide = width / len(picks)
+        checks.append(
+            Check(
+                "Width of the first model's interval",
+                2 if wide > 0.5 and width > 2 else 1 if wide > 0.25 and width > 2 else 0,
+                f"Its rank lies between {picks[0].low} and {picks[0].high} of {len(picks)}.",
+                "Other images or sources would have put another model first; test the first few on labelled images."
+                if wide > 0.25 and width > 2
+                else "",
+                target=target,
+            )
+        )
+    names = [card["dataset"] for card in run.datasets]
+    if np.isfinite(near).any() and target in names:
+        place = [i for i, name in enumerate(names) if name in run.sources]
+        own = near[place, names.index(target)]
+        among = near[np.ix_(place, place)].copy()
+        np.fill_diagonal(among, np.nan)
+        best = [np.nanmin(column) for column in among.T if np.isfinite(column).any()]
+        if np.isfinite(own).any() and best:
+            nearest = float(np.nanmin(own))
+            farther = float(np.mean([value >= nearest for value in best]))
+            far = nearest > max(best)
+            checks.append(
+                Check(
+                    "Distance to the known tasks",
+                    2 if far else 1 if farther < 0.1 else 0,
+                    f"The nearest source leaves {nearest:.2f} of the target uncovered; among the sources themselves "
+                    f"this is {min(best):.2f} to {max(best):.2f}.",
+                    "The task is unlike every known one: the ranking extrapolates. Add a source that resembles it."
+                    if far
+                    else "",
+                    target=target,
+                )
+            )
+    if record is None:
+        checks.append(
+            Check(
+                "Held-out evaluation",
+                1,
+                "None: nothing is known of how well the method does on this zoo.",
+                target=target,
+            )
+        )
+    elif "loss_random" in record:
+        worse = record["loss"] >= record["loss_random"]
+        checks.append(
+            Check(
+                "Held-out evaluation",
+                2 if worse else 1 if record["tasks"] < 5 else 0,
+                f"On {plural(record['tasks'], 'task')} with known answer the first model lost "
+                f"{record['loss']:.1f} points, a random one {record['loss_random']:.1f}.",
+                "On this zoo the method is no better than chance." if worse else "",
+                target=target,
+            )
+        )
+    return checks
+
+
+def _confidence(picks: list[Pick], checks: list[Check]) -> str:
+    """One of `high`, `moderate`, `low`, from the interval, the probability and the worst check."""
+    first = picks[0]
+    if first.low is None or first.high is None:
+        return "low"
+    width, count = first.high - first.low + 1, len(picks)
+    if count > 5:
+        chance = first.p_top5 or 0.0
+        level = 2 if chance >= 0.9 and width <= max(3, 0.15 * count) else 1 if chance >= 0.6 else 0
+    else:
+        level = 2 if width == 1 else 1 if width <= count / 2 + 0.5 else 0
+    worst = max((check.severity for check in checks), default=0)
+    return ("low", "moderate", "high")[min(level, 3 - worst if worst >= 2 else 2)]
+
+
+def answer(run: Run, target: str, checks: list[Check], *, method: str | None = None) -> Answer:
+    """The answer for one target; `checks` are those of the whole run."""
+    picks = _picks(run, target)
+    card = next((card for card in run.datasets if card["dataset"] == target), {})
+    used = [pair.images for pair in run.quality if pair.dataset == target and pair.status == store.OK]
+    images = max(used) if used else len(card.get("images") or ())
+    near = pooled_divergence(run)
+    record = track_record(run, method)
+    evidence = _evidence(run, target, picks, images, near, record)
+    first = picks[0] if picks else None
+    rivals = 0
+    if first is not None and first.high is not None:
+        rivals = sum(pick.low is not None and pick.low <= first.high for pick in picks[1:])
+    names = [card["dataset"] for card in run.datasets]
+    nearest: list[tuple[str, float]] = []
+    if target in names:
+        column = near[:, names.index(target)]
+        order = [i for i in np.argsort(column) if np.isfinite(column[i]) and names[i] in run.sources]
+        nearest = [(names[i], float(column[i])) for i in order[:3]]
+    return Answer(
+        target=target,
+        ranked=len(picks),
+        total=len(run.rankings[target]),
+        images=images,
+        sources=len(run.sources),
+        pick=first,
+        second=picks[1] if len(picks) > 1 else None,
+        lighter=_lighter(picks) if picks else None,
+        rivals=rivals,
+        confidence=_confidence(picks, [*checks, *evidence]) if picks else "low",
+        checks=tuple(evidence),
+        record=record,
+        nearest=tuple(nearest),
+    )

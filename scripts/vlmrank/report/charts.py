@@ -1,0 +1,210 @@
+"""The figures, as Vega-Lite by Altair: the page draws them from its own data, `save_figures` as SVG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import vl_convert
+
+from vlmrank import store
+from vlmrank.report.answer import find_own_method, metric_key, metric_label, pooled_divergence
+from vlmrank.report.collect import Run
+from vlmrank.report.payload import _truth
+
+ACCENT, QUIET = "#2f6f8f", "#9aa5b1"
+SHOWN = 40  # models in the figure of a ranking
+LIGHT = {
+    "background": "white",
+    "font": "sans-serif",
+    "view": {"stroke": None},
+    "axis": {"labelColor": "#3b4450", "titleColor": "#3b4450", "gridColor": "#e6e9ee", "titleFontWeight": "normal"},
+}
+
+
+def similarity_chart() -> alt.Chart:
+    """Directed map of divergences: rows cover, columns are covered; table of source, target, divergence."""
+    base = alt.Chart(alt.NamedData("table"))
+    return base.mark_rect().encode(
+        x=alt.X("target:N", sort=None, title="task to be covered", axis=alt.Axis(orient="top", labelAngle=-60)),
+        y=alt.Y("source:N", sort=None, title="task that covers"),
+        color=alt.Color(
+            "divergence:Q",
+            scale=alt.Scale(scheme="viridis", reverse=True, domainMin=0),
+            legend=alt.Legend(title="left uncovered", orient="bottom", gradientLength=220),
+        ),
+        tooltip=[
+            alt.Tooltip("source:N", title="source"),
+            alt.Tooltip("target:N", title="target"),
+            alt.Tooltip("divergence:Q", title="left uncovered", format=".3f"),
+        ],
+    )
+
+
+def evaluation_chart() -> alt.LayerChart:
+    """One row a method: mean and interval over held-out tasks, each task a tick; data `table` and `tasks`."""
+    order = alt.EncodingSortField("place")
+    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=260))
+    color = alt.condition(alt.datum.own, alt.value(ACCENT), alt.value(QUIET))
+    x = alt.X("mean:Q", title="mean over held-out tasks", scale=alt.Scale(zero=False, nice=True))
+    table = alt.Chart(alt.NamedData("table"))
+    ticks = (
+        alt.Chart(alt.NamedData("tasks"))
+        .mark_tick(opacity=0.35, thickness=1, size=10)
+        .encode(
+            y=y,
+            x=alt.X("value:Q"),
+            color=alt.value(QUIET),
+            tooltip=[alt.Tooltip("task:N"), alt.Tooltip("value:Q", format=".3f")],
+        )
+    )
+    whiskers = table.mark_rule(strokeWidth=3).encode(y=y, x=alt.X("ci_low:Q"), x2="ci_high:Q", color=color)
+    dots = table.mark_point(filled=True, size=90, opacity=1).encode(
+        y=y,
+        x=x,
+        color=color,
+        tooltip=[
+            alt.Tooltip("label:N", title="method"),
+            alt.Tooltip("mean:Q", format=".3f"),
+            alt.Tooltip("ci_low:Q", title="from", format=".3f"),
+            alt.Tooltip("ci_high:Q", title="to", format=".3f"),
+        ],
+    )
+    return alt.layer(ticks, whiskers, dots).properties(height=alt.Step(24))
+
+
+def profile_chart() -> alt.Chart:
+    """Conductance and importance of a model's blocks over depth; table of block, kind, share."""
+    return (
+        alt.Chart(alt.NamedData("table"))
+        .mark_line(point=True)
+        .encode(
+            x=alt.X(
+                "block:Q", title="block, from the image (left) to the embedding (right)", axis=alt.Axis(tickMinStep=1)
+            ),
+            y=alt.Y("share:Q", title="share", axis=alt.Axis(format="%")),
+            color=alt.Color(
+                "kind:N", title=None, scale=alt.Scale(range=["#2f6f8f", "#d1762b"]), legend=alt.Legend(orient="top")
+            ),
+            strokeDash=alt.StrokeDash("kind:N", title=None, legend=alt.Legend(orient="top")),
+            shape=alt.Shape("kind:N", title=None, legend=alt.Legend(orient="top")),
+            tooltip=["block:Q", "kind:N", alt.Tooltip("share:Q", format=".1%")],
+        )
+        .properties(height=260)
+    )
+
+
+def cost_chart() -> alt.LayerChart:
+    """Score against cost; table of model, family, cost, score, first."""
+    base = alt.Chart(alt.NamedData("table"))
+    points = base.mark_point(filled=True, opacity=0.8).encode(
+        x=alt.X("cost:Q", scale=alt.Scale(type="log", nice=True), title="cost"),
+        y=alt.Y("score:Q", scale=alt.Scale(zero=False), title="score (higher is better)"),
+        color=alt.Color("family:N", title=None, legend=alt.Legend(orient="top", columns=4)),
+        shape=alt.Shape("family:N", title=None, legend=alt.Legend(orient="top", columns=4)),
+        size=alt.condition(alt.datum.first, alt.value(160), alt.value(60)),
+        tooltip=["model:N", "rank:Q", alt.Tooltip("score:Q", format=".3f"), alt.Tooltip("cost:Q", format=",.3~s")],
+    )
+    label = (
+        base.transform_filter(alt.datum.first)
+        .mark_text(dy=-14, fontWeight="bold")
+        .encode(x="cost:Q", y="score:Q", text="model:N")
+    )
+    return alt.layer(points, label).properties(height=300)
+
+
+def specifications() -> dict[str, dict[str, Any]]:
+    """The Vega-Lite specifications that the page fills with its own data."""
+    charts = {
+        "similarity": similarity_chart(),
+        "evaluation": evaluation_chart(),
+        "profile": profile_chart(),
+        "cost": cost_chart(),
+    }
+    found = {}
+    for name, chart in charts.items():
+        spec = chart.to_dict()
+        spec.pop("config", None)
+        found[name] = spec
+    return found
+
+
+def _svg(path: Path, chart: alt.Chart | alt.LayerChart, data: dict[str, pd.DataFrame], title: str) -> None:
+    spec = chart.properties(title=title).to_dict()
+    spec["datasets"] = {name: table.replace({np.nan: None}).to_dict("records") for name, table in data.items()}
+    spec["config"] = LIGHT
+    with store.atomic(path) as partial:
+        partial.write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
+
+
+def _message(path: Path, text: str) -> None:
+    table = pd.DataFrame({"text": [text]})
+    _svg(path, alt.Chart(alt.NamedData("table")).mark_text().encode(text="text:N"), {"table": table}, "")
+
+
+def ranking_figure(run: Run, target: str) -> alt.LayerChart:
+    """Rank and rank interval of the first models."""
+    del run, target
+    y = alt.Y("label:N", sort=alt.EncodingSortField("rank"), title=None, axis=alt.Axis(labelLimit=320))
+    base = alt.Chart(alt.NamedData("table"))
+    x = alt.X("rank:Q", title="rank (1 is best)", scale=alt.Scale(zero=False), axis=alt.Axis(tickMinStep=1))
+    whiskers = base.mark_rule(strokeWidth=3, color=QUIET).encode(y=y, x="rank_low:Q", x2="rank_high:Q")
+    dots = base.mark_point(filled=True, size=90, opacity=1, color=ACCENT).encode(y=y, x=x)
+    return alt.layer(whiskers, dots).properties(width=480, height=alt.Step(20))
+
+
+def save_figures(run: Run, folder: str | Path, *, method: str | None = None) -> list[Path]:
+    """Write `ranking/<target>.svg`, `similarity.svg` and `evaluation.svg`; one that has no data says so."""
+    folder = Path(folder)
+    written = []
+    labels = {model.name: model.label for model in run.models}
+    for target in run.targets:
+        path = folder / "ranking" / f"{target}.svg"
+        table = run.rankings[target]
+        table = table[table["rank"].notna()].sort_values("rank").head(SHOWN)
+        if table.empty:
+            _message(path, "No model could be ranked.")
+        else:
+            table = table.assign(label=table["model"].map(labels))
+            data = table[["label", "rank", "rank_low", "rank_high"]].astype({"rank": float})
+            _svg(path, ranking_figure(run, target), {"table": data}, f"Ranking for {target}")
+        written.append(path)
+    written += [folder / "similarity.svg", folder / "evaluation.svg"]
+    if run.divergences:
+        names = [card["dataset"] for card in run.datasets]
+        pooled = pooled_divergence(run)
+        rows = [
+            {"source": names[i], "target": names[j], "divergence": float(pooled[i, j])}
+            for i in range(len(names))
+            for j in range(len(names))
+            if np.isfinite(pooled[i, j])
+        ]
+        chart = similarity_chart().properties(width=alt.Step(18), height=alt.Step(18))
+        _svg(written[-2], chart, {"table": pd.DataFrame(rows)}, "What each task leaves uncovered of the others")
+    else:
+        _message(written[-2], "This run computed no divergences.")
+    chosen = run.summary[run.summary["metric"].map(metric_key) == "ndcg5"]
+    if chosen.empty and len(run.summary):
+        chosen = run.summary[run.summary["metric"] == run.summary["metric"].iloc[0]]
+    if chosen.empty:
+        _message(written[-1], "This run holds no evaluation.")
+        return written
+    metric, higher = chosen["metric"].iloc[0], _truth(chosen["higher_is_better"].iloc[0])
+    own = find_own_method(list(chosen["method"]), method)
+    chosen = chosen.assign(label=chosen["method"].str.replace("_", " "), own=chosen["method"] == own)
+    chosen = chosen.sort_values("mean", ascending=not higher).assign(place=range(len(chosen)))
+    place = chosen.set_index("method")["place"]
+    tasks = run.metrics[(run.metrics["metric"] == metric) & run.metrics["value"].notna()]
+    tasks = tasks.assign(
+        label=tasks["method"].str.replace("_", " "), task=tasks["target"], place=tasks["method"].map(place)
+    )
+    data = {
+        "table": chosen[["label", "mean", "ci_low", "ci_high", "own", "place"]],
+        "tasks": tasks[["label", "task", "value", "place"]],
+    }
+    title = f"{metric_label(metric)}: {'higher' if higher else 'lower'} is better"
+    _svg(written[-1], evaluation_chart().properties(width=480), data, title)
+    return written

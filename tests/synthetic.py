@@ -1,0 +1,256 @@
+"""A whole results folder of made-up but mutually consistent numbers, written through vlmrank.store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from vlmrank import store
+
+ARCHITECTURES = (
+    ("ViT-B-32", 151.3, 87.8, 4.4),
+    ("ViT-B-16", 149.6, 86.2, 17.6),
+    ("ViT-L-14", 427.6, 304.0, 81.1),
+    ("RN50", 102.0, 38.3, 9.6),
+    ("RN101", 119.7, 56.3, 12.9),
+    ("convnext_base", 151.5, 88.0, 15.4),
+)
+TAGS = ("openai", "laion400m_e32", "laion2b_s34b_b79k", "datacomp_xl_s13b_b90k", "commonpool_m_clip", "dfn2b")
+HOSTILE = "<script>alert('x')</script>\"&amp;{{ 7*7 }}</td> --> ]]> \u2028" + "é" * 270
+METRICS = {"ndcg_at_5": True, "recall_at_5": True, "kendall_tau": True, "regret_at_1": False, "regret_at_5": False}
+METHODS = {"vlmrank": 0.7, "average_rank": 0.5, "largest_model": 0.3, "random": 0.1, "oracle": 1.0}
+
+
+def model_names(count: int) -> list[str]:
+    """Names `<architecture>--<tag>`, as many as asked."""
+    names = [f"{a[0]}--{tag}" for tag in TAGS for a in ARCHITECTURES]
+    return [names[i % len(names)] + (f"_v{i // len(names)}" if i >= len(names) else "") for i in range(count)]
+
+
+def write_results(
+    folder: Path,
+    *,
+    models: int | Sequence[str] = 8,
+    datasets: int = 7,
+    targets: int = 1,
+    images: int = 16,
+    failed: Sequence[int] = (),
+    broken_pairs: Sequence[tuple[int, int]] = (),
+    conductance: bool = True,
+    evaluation: bool = True,
+    missing_accuracy: int = 0,
+    hostile: bool = False,
+    shared_pairs: bool = False,
+    blocks: int = 12,
+    seed: int = 0,
+) -> Path:
+    """Write a results folder and the benchmark files beside it.
+
+    `failed` models fail as a whole, `broken_pairs` (model, dataset) alone; `shared_pairs` writes one pair file a
+    model and links it for the other datasets, which makes hundreds of models quick.
+    """
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = model_names(models) if isinstance(models, int) else list(models)
+    broken = {(names[m], d) for m, d in broken_pairs}
+    tasks = [f"target_{i}" if i < targets else f"task_{i:02d}" for i in range(datasets)]
+    sources = tasks[targets:]
+    classes = [HOSTILE, "cat", "dog", 'fish "quoted"'] if hostile else ["cat", "dog", "fish", "bird"]
+    skill = rng.normal(size=len(names))
+    truth = np.clip(0.6 + 0.1 * skill[:, None] + 0.06 * rng.normal(size=(len(names), datasets)), 0.02, 0.99)
+    ids = [f"{HOSTILE if hostile and i == 0 else 'photo'} {i}.png" for i in range(images)]
+    _write_cards(folder, names, tasks, targets, classes, ids, failed, hostile, rng)
+    pairs = []
+    for m, name in enumerate(names):
+        if m in failed:
+            pairs.append(("fetch_model", name, "", "failed", _reason(hostile), 0.1))
+            continue
+        if conductance:
+            pairs += _write_model(folder, name, tasks, classes, ids, broken, blocks, shared_pairs, hostile, rng)
+    store.write_csv(
+        folder / "pairs.csv",
+        pd.DataFrame(pairs, columns=["stage", "model", "dataset", "status", "reason", "seconds"]),
+    )
+    _write_accuracy(folder, names, tasks, sources, truth, failed, missing_accuracy, rng)
+    good = [m for m in range(len(names)) if m not in failed]
+    for t in range(targets):
+        _write_ranking(folder, names, good, failed, sources, tasks[t], truth[:, t], conductance, hostile, rng)
+    if evaluation:
+        _write_evaluation(folder, sources, rng)
+    _write_benchmarks(folder.parent / "benchmarks", rng)
+    return folder
+
+
+def _reason(hostile: bool) -> str:
+    return HOSTILE if hostile else "weights file is truncated"
+
+
+def _write_cards(folder, names, tasks, targets, classes, ids, failed, hostile, rng) -> None:
+    for m, name in enumerate(names):
+        _, parameters, image, gflops = ARCHITECTURES[m % len(ARCHITECTURES)]
+        card = {
+            "model": name,
+            "architecture": name.split("--")[0],
+            "pretrained": name.split("--")[-1],
+            "parameters": int(parameters * 1e6),
+            "image_parameters": int(image * 1e6),
+            "gflops": None if m % 11 == 10 else gflops,
+            "family": None,
+            "activation": "gelu",
+            "mismatches": [_reason(hostile) if hostile else "activation: QuickGELU expected"] if m == 1 else [],
+            "status": "failed" if m in failed else "ok",
+            "reason": _reason(hostile) if m in failed else "",
+        }
+        store.write_json(folder / "models" / f"{name}.json", card)
+    for d, task in enumerate(tasks):
+        pictures = []
+        for i, image_id in enumerate(ids):
+            path = folder.parent / "images" / task / f"{i}.png"
+            if d < targets:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(path)
+            pictures.append({"id": image_id, "path": str(path), "sha256": "0" * 64, "label": -1})
+        card = {
+            "dataset": task,
+            "role": "target" if d < targets else "source",
+            "domain": "photographs",
+            "classes": classes,
+            "templates": ["a photo of a {c}.", "a drawing of a {c}."],
+            "seed": 0,
+            "images": pictures,
+            "failed_images": [{"id": ids[0], "reason": "cannot be decoded"}] if d == 0 else [],
+            "test": None,
+            "n_test": 0 if d < targets else 400,
+            "status": "ok",
+            "reason": "",
+        }
+        store.write_json(folder / "datasets" / f"{task}.json", card)
+
+
+def _write_model(folder, name, tasks, classes, ids, broken, blocks, shared_pairs, hostile, rng) -> list[tuple]:
+    rows, first = [], None
+    for d, task in enumerate(tasks):
+        path = folder / "conductance" / name / f"{task}.h5"
+        bad = (name, d) in broken
+        rows.append(
+            ("compute_conductance", name, task, "failed" if bad else "ok", _reason(hostile) if bad else "", 1.5)
+        )
+        if shared_pairs and first is not None and not bad:
+            path.hardlink_to(first)
+            continue
+        attributes = {
+            "model": name,
+            "dataset": task,
+            "objective": "zero-shot",
+            "baseline": "black",
+            "quadrature": "arc-length",
+            "precision": "float32",
+            "device": "cpu",
+            "seed": 0,
+            "class_names": classes,
+            "templates": ["a photo of a {c}."],
+            "versions": {"torch": "2.14.1", "open_clip": "3.3.0", "vlmrank": "0.1.0"},
+            "seconds": 1.5,
+            "status": "failed" if bad else "ok",
+            "reason": _reason(hostile) if bad else "",
+        }
+        if bad:
+            store.write_pair(path, store.Pair(attributes=attributes))
+            continue
+        depth = np.linspace(0.5, 2, blocks)
+        score = np.stack([rng.uniform(20, 30, len(ids)), rng.uniform(5, 10, len(ids))], axis=1)
+        logits = rng.normal(size=(len(ids), len(classes))).astype(np.float32)
+        pair = store.Pair(
+            blocks={f"visual.blocks.{b}": depth[b] * rng.normal(size=(len(ids), 6)) for b in range(blocks)},
+            score=score,
+            delta=rng.normal(scale=0.2, size=(len(ids), blocks)),
+            pseudo_label=logits.argmax(axis=1),
+            image_id=ids,
+            alphas=np.linspace(0, 1, 17),
+            logits=logits,
+            failed_images={ids[0]: "cannot be decoded"} if d == 0 else {},
+            attributes=attributes,
+        )
+        store.write_pair(path, pair)
+        first = first or path
+    bad = [d for d in range(len(tasks)) if (name, d) in broken]
+    importance = rng.dirichlet(np.linspace(1, 6, blocks), size=len(tasks))
+    importance[bad] = np.nan
+    prior = np.linspace(1, 2, blocks)
+    store.write_alignment(
+        folder / "alignment" / f"{name}.h5",
+        store.Alignment(tasks, importance, prior / prior.sum(), np.full(len(tasks), 1e-12), np.full(len(tasks), 40)),
+    )
+    place = np.linspace(0, 1, len(tasks))
+    dcd = 0.1 + 0.5 * np.abs(place[:, None] - place) + 0.2 * rng.uniform(size=(len(tasks),) * 2) + 0.1 * place[:, None]
+    np.fill_diagonal(dcd, 0)
+    dcd[bad] = np.nan
+    dcd[:, bad] = np.nan
+    store.write_dcd(folder / "dcd" / f"{name}.h5", store.Divergences(tasks, dcd, np.repeat(dcd[:, :, None], 2, axis=2)))
+    return rows
+
+
+def _write_accuracy(folder, names, tasks, sources, truth, failed, missing, rng) -> None:
+    rows = [
+        (name, source, truth[m, tasks.index(source)], 400, "measured")
+        for m, name in enumerate(names)
+        for source in sources
+        if m not in failed
+    ]
+    keep = rng.permutation(len(rows))[missing:] if missing else range(len(rows))
+    table = pd.DataFrame([rows[i] for i in sorted(keep)], columns=["model", "dataset", "acc1", "n", "origin"])
+    store.write_csv(folder / "accuracy.csv", table)
+
+
+def _write_ranking(folder, names, good, failed, sources, target, truth, conductance, hostile, rng) -> None:
+    score = np.argsort(np.argsort(truth[good])) / max(len(good) - 1, 1) + 0.05 * rng.normal(size=len(good))
+    order = np.argsort(-score)
+    rows = []
+    for position, g in enumerate(order, start=1):
+        width = max(1, len(good) // 8)
+        low, high = max(1, position - rng.integers(0, width + 1)), min(len(good), position + rng.integers(0, width + 1))
+        p_top5 = float(np.clip(1.05 - position / 8, 0, 1))
+        rows.append((position, names[good[g]], float(score[g]), low, high, p_top5, "ok", ""))
+    rows += [(np.nan, names[m], np.nan, np.nan, np.nan, np.nan, "failed", _reason(hostile)) for m in failed]
+    columns = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
+    table = pd.DataFrame(rows, columns=columns)
+    table[["rank", "rank_low", "rank_high"]] = table[["rank", "rank_low", "rank_high"]].astype("Int64")
+    store.write_csv(folder / "ranking" / f"{target}.csv", table)
+    if not conductance or not sources:
+        return
+    weight = rng.dirichlet(np.ones(len(sources)), size=len(names))
+    rows = [(names[m], s, float(rng.uniform(0.1, 0.8)), weight[m, i]) for m in good for i, s in enumerate(sources)]
+    store.write_csv(
+        folder / "ranking" / f"{target}.weights.csv", pd.DataFrame(rows, columns=["model", "source", "dcd", "weight"])
+    )
+
+
+def _write_evaluation(folder, sources, rng) -> None:
+    metrics, summary, differences = [], [], []
+    for method, quality in METHODS.items():
+        for metric, higher in METRICS.items():
+            values = np.clip((quality if higher else 0.2 * (1 - quality)) + 0.1 * rng.normal(size=len(sources)), 0, 1)
+            metrics += [(method, s, metric, v) for s, v in zip(sources, values, strict=True)]
+            mean, half = values.mean(), 0.05
+            summary.append((method, metric, mean, mean - half, mean + half, higher))
+            if method != "vlmrank":
+                differences.append(("vlmrank", method, metric, 0.1, -0.02, 0.2, 5, 1, 1))
+    frame = pd.DataFrame
+    write = store.write_csv
+    write(folder / "evaluation/metrics.csv", frame(metrics, columns=["method", "target", "metric", "value"]))
+    columns = ["method", "metric", "mean", "ci_low", "ci_high", "higher_is_better"]
+    write(folder / "evaluation/summary.csv", frame(summary, columns=columns))
+    columns = ["method", "reference", "metric", "mean", "ci_low", "ci_high", "won", "tied", "lost"]
+    write(folder / "evaluation/differences.csv", frame(differences, columns=columns))
+
+
+def _write_benchmarks(folder, rng) -> None:
+    for rule, jobs in {"compute_conductance": 4, "align_blocks": 4, "rank_models": 1}.items():
+        for job in range(jobs):
+            path = folder / rule / f"{job}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{rng.uniform(1, 9):.4f}\t0:00:05\t512.5\t4.2\n")
