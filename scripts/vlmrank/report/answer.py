@@ -321,3 +321,34 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
         record=record,
         nearest=tuple(nearest),
     )
+
+
+def because(run: Run, found: Answer) -> str:
+    """One sentence on the known tasks that carried the first model, empty where there are no weights."""
+    if found.pick is None:
+        return ""
+    name = found.pick.model.name
+    weights = run.weights[found.target]
+    weights = weights[(weights["model"] == name) & (weights["weight"] > 0)].sort_values("weight", ascending=False)
+    known = run.accuracy[run.accuracy["acc1"].notna()]
+    parts = []
+    for row in weights.head(3).itertuples():
+        there = known[known["dataset"] == row.source]
+        own = there.loc[there["model"] == name, "acc1"]
+        if own.empty:
+            continue
+        rank = int((there["acc1"] > own.iloc[0]).sum()) + 1
+        parts.append(f"{row.source} ({ordinal(rank)} of {len(there)} there, weight {row.weight:.0%})")
+    if not parts:
+        return ""
+    return f"The known tasks that resemble this one most inside the model decide: {', '.join(parts)}."
+
+
+def ordinal(number: int) -> str:
+    """A place in words.
+
+    >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 22)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
+    """
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

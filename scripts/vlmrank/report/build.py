@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import datetime
+import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import vl_convert
+
+import vlmrank
 from vlmrank import store
+from vlmrank.report import charts, sections
+from vlmrank.report.answer import answer, because, cost_words
+from vlmrank.report.collect import Run, collect
+from vlmrank.report.payload import payload, safe_json
+from vlmrank.report.quality import plural, run_checks
+
+SCRIPTS = ("core.js", "ranking.js", "figures.js")
 
 
 def build_report(
@@ -20,6 +36,7 @@ def build_report(
     thumbnails: bool = False,
     benchmarks: str | Path | None = None,
     figures: str | Path | None = None,
+    method: str | None = None,
 ) -> Path:
     """Write one self-contained HTML page about everything in a results folder.
 
@@ -35,11 +52,98 @@ def build_report(
     thumbnails : embed the target images, small.
     benchmarks : folder `<rule>/**/*.tsv` of Snakemake's benchmark files.
     figures : folder in which to write `ranking/<target>.svg`, `similarity.svg` and `evaluation.svg` as well.
+    method : name under which the ranking's own method stands in the evaluation; default: `vlmrank`, or what begins so.
 
     Returns
     -------
     Path of the page.
     """
+    run = collect(results, models=models, datasets=datasets, benchmarks=benchmarks)
+    page = render(run, config=config, title=title, thumbnails=thumbnails, method=method, results=Path(results))
+    if figures is not None:
+        charts.save_figures(run, figures, method=method)
     with store.atomic(report) as partial:
-        partial.write_text("<!doctype html><title>vlmrank</title>", encoding="utf-8")
+        partial.write_text(page, encoding="utf-8")
     return Path(report)
+
+
+@functools.cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script."""
+    script = vl_convert.javascript_bundle()
+    return script.replace("</script", "<\\/script")
+
+
+def _source(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """The script's hash as a content security policy states it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def render(
+    run: Run,
+    *,
+    config: Mapping[str, Any] | None = None,
+    title: str | None = None,
+    thumbnails: bool = False,
+    method: str | None = None,
+    results: Path = Path(),
+) -> str:
+    """The page as text; see `build_report` for the parameters."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"plural": plural, "count_words": sections.count_words, "digits": sections.digits}
+    checks = run_checks(run)
+    answers = []
+    for target in run.targets:
+        found = answer(run, target, checks, method=method)
+        answers.append({**_fields(found), "because": because(run, found)})
+    content = payload(run, method=method) | {"charts": charts.specifications()}
+    scripts = [_bundle(), *(_source(name) for name in SCRIPTS)]
+    return environment.get_template("report.html.j2").render(
+        title=title or sections.title(run),
+        date=datetime.datetime.now().astimezone().strftime("%-d %B %Y, %H:%M"),
+        version=vlmrank.__version__,
+        facts=sections.facts(run),
+        answers=answers,
+        checks=checks,
+        evaluation=sections.evaluation(run, method),
+        similarity=bool(run.divergences),
+        weighted=any(len(table) for table in run.weights.values()),
+        profiles=bool(run.profiles),
+        thumbnails=sections.thumbnails(run, results) if thumbnails else [],
+        method=sections.method(run, config),
+        style=_source("report.css"),
+        scripts=scripts,
+        script_hashes=" ".join(_hash(script) for script in scripts),
+        data=safe_json(content),
+    )
+
+
+def _fields(found: Any) -> dict[str, Any]:
+    """A dataclass as a mapping, one level deep, with the costs of its models in words."""
+    fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    for name in ("pick", "second", "lighter"):
+        if fields[name] is not None:
+            pick = fields[name]
+            fields[name] = {
+                "rank": pick.rank,
+                "interval": pick.interval,
+                "p_top5": pick.p_top5,
+                "model": {
+                    "label": pick.model.label,
+                    "parameters": pick.model.parameters,
+                    "image_parameters": pick.model.image_parameters,
+                    "gflops": pick.model.gflops,
+                    "cost": cost_words(pick.model),
+                },
+            }
+    return fields

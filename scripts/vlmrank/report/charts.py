@@ -13,7 +13,7 @@ import vl_convert
 from vlmrank import store
 from vlmrank.report.answer import find_own_method, metric_key, metric_label, pooled_divergence
 from vlmrank.report.collect import Run
-from vlmrank.report.payload import _truth
+from vlmrank.report.payload import is_true
 
 ACCENT, QUIET = "#2f6f8f", "#9aa5b1"
 SHOWN = 40  # models in the figure of a ranking
@@ -192,7 +192,7 @@ def save_figures(run: Run, folder: str | Path, *, method: str | None = None) -> 
     if chosen.empty:
         _message(written[-1], "This run holds no evaluation.")
         return written
-    metric, higher = chosen["metric"].iloc[0], _truth(chosen["higher_is_better"].iloc[0])
+    metric, higher = chosen["metric"].iloc[0], is_true(chosen["higher_is_better"].iloc[0])
     own = find_own_method(list(chosen["method"]), method)
     chosen = chosen.assign(label=chosen["method"].str.replace("_", " "), own=chosen["method"] == own)
     chosen = chosen.sort_values("mean", ascending=not higher).assign(place=range(len(chosen)))

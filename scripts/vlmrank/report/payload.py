@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vlmrank import store
 from vlmrank.report.answer import find_own_method, metric_label, pooled_divergence, reorder
 from vlmrank.report.collect import Run
 
@@ -143,7 +142,7 @@ def _evaluation(run: Run, preferred: str | None) -> dict[str, Any] | None:
     return {
         "own": find_own_method(methods, preferred),
         "metrics": [
-            {"name": metric, "label": metric_label(metric), "higher": bool(_truth(rows["higher_is_better"].iloc[0]))}
+            {"name": metric, "label": metric_label(metric), "higher": bool(is_true(rows["higher_is_better"].iloc[0]))}
             for metric, rows in run.summary.groupby("metric", sort=False)
         ],
         "summary": [
@@ -154,10 +153,6 @@ def _evaluation(run: Run, preferred: str | None) -> dict[str, Any] | None:
     }
 
 
-def _truth(value: Any) -> bool:
+def is_true(value: Any) -> bool:
+    """A truth value as CSV spells it."""
     return str(value).strip().lower() in ("true", "1", "1.0", "yes")
-
-
-def usable(run: Run, target: str) -> bool:
-    """Whether any model could be ranked for the target."""
-    return bool((run.rankings[target]["status"] == store.OK).any())

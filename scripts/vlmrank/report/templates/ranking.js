@@ -1,0 +1,166 @@
+// The table: sorted by its heads, searched, filtered, explained, downloaded.
+"use strict";
+(() => {
+  const { data, models, element, fixed, percent, count, target } = report;
+  const table = document.getElementById("table");
+  if (!table) return;
+  const FIRST = 15;
+  const NONE = Number.POSITIVE_INFINITY;
+  const find = document.getElementById("find"), family = document.getElementById("family");
+  const largest = document.getElementById("largest"), all = document.getElementById("all"), status = document.getElementById("count");
+  const columns = [
+    { key: "rank", label: "Rank", numeric: true, value: (r) => r.rank },
+    { key: "model", label: "Model", value: (r) => r.model.label.toLowerCase() },
+    { key: "low", label: "Rank interval", value: (r) => r.low, class: "range" },
+    { key: "top", label: "Top 5", numeric: true, descending: true, value: (r) => r.top, class: "lesser" },
+    { key: "score", label: "Score", numeric: true, descending: true, value: (r) => r.score, class: "optional" },
+    { key: "parameters", label: "Parameters", numeric: true, value: (r) => r.model.parameters, class: "lesser" },
+    { key: "gflops", label: "GFLOPs", numeric: true, value: (r) => r.model.gflops, class: "optional" },
+  ];
+  const view = { rows: [], sort: "rank", descending: false, all: false, open: new Set() };
+
+  const read = () => target().rows.map((row, place) => ({
+    place, model: models[row[0]], rank: row[1], score: row[2], low: row[3], high: row[4], top: row[5],
+    status: row[6], reason: row[7], fused: row[8],
+    text: [models[row[0]].name, models[row[0]].label, models[row[0]].family, row[7]].join(" ").toLowerCase(),
+  }));
+
+  const SVG = "http://www.w3.org/2000/svg";
+  const shape = (tag, attributes) => {
+    const node = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  };
+  const interval = (row, last) => {
+    if (row.low === null) return "–";
+    const x = (rank) => `${2 + 96 * (last > 1 ? (rank - 1) / (last - 1) : 0.5)}%`;
+    const svg = shape("svg", { role: "img", "aria-label": `${row.low} to ${row.high}` });
+    const title = shape("title", {});
+    title.textContent = `rank ${row.low} to ${row.high}`;
+    svg.append(
+      title,
+      shape("line", { class: "track", x1: "2%", x2: "98%", y1: "50%", y2: "50%" }),
+      shape("line", { class: "span", x1: x(row.low), x2: x(row.high), y1: "50%", y2: "50%" }),
+      shape("circle", { class: "dot", cx: x(row.rank), cy: "50%", r: 4.5 }),
+    );
+    return svg;
+  };
+
+  const explain = (row) => {
+    const box = element("td", { colspan: columns.length + 1 });
+    const reasons = (target().why || {})[row.model.index];
+    box.append(element("div", {}, [
+      row.score !== null ? `Score ${fixed(row.score, 3)}` : null, row.fused != null ? `fused score ${fixed(row.fused, 3)}` : null,
+      row.low !== null ? `likely rank ${row.low} to ${row.high}` : null, row.top !== null ? `${percent(row.top)} chance of the true top five` : null,
+      `${count(row.model.parameters)} parameters (${count(row.model.imageParameters)} in the image tower)`, `${row.model.gflops ?? "–"} GFLOPs an image`,
+    ].filter(Boolean).join(" · ")));
+    if (row.reason) box.append(element("div", {}, `Reason: ${row.reason}`));
+    if (!reasons || !reasons.length) return element("tr", { class: "detail" }, box);
+    const body = element("tbody");
+    let sum = 0;
+    for (const [source, weight, divergence, accuracy, rank, number] of reasons) {
+      sum += weight;
+      body.append(element("tr", {},
+        element("th", { scope: "row" }, data.datasets[source]),
+        element("td", {}, element("span", { class: "meter", style: `width:${(6 * weight).toFixed(2)}rem` }), percent(weight)),
+        element("td", {}, fixed(divergence, 3)),
+        element("td", {}, rank === null ? "–" : `${rank} of ${number}`),
+        element("td", {}, percent(accuracy, 1))));
+    }
+    const head = ["Known task", "Weight", "Left uncovered", "Its rank there", "Its accuracy there"];
+    box.append(element("table", {}, element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))), body));
+    const rest = 1 - sum;
+    if (rest > 0.005) box.append(element("div", {}, `The other tasks share ${percent(rest)} of the weight.`));
+    return element("tr", { class: "detail" }, box);
+  };
+
+  const draw = (row, last) => {
+    const label = element("th", { scope: "row" }, row.model.label, element("small", {}, row.status === "failed" ? `failed: ${row.reason}` : row.model.family));
+    const button = element("button", { type: "button", class: "why", "aria-expanded": "false", "aria-label": `Why ${row.model.label}` }, "Why");
+    const line = element("tr", { class: row.status === "failed" ? "failed" : row.rank === 1 ? "first" : null },
+      element("td", { class: "n" }, row.rank === null ? "–" : String(row.rank)),
+      label,
+      element("td", { class: "range" }, interval(row, last)),
+      element("td", { class: "n lesser" }, percent(row.top)),
+      element("td", { class: "n optional" }, fixed(row.score, 3)),
+      element("td", { class: "n lesser" }, count(row.model.parameters)),
+      element("td", { class: "n optional" }, row.model.gflops === null ? "–" : String(row.model.gflops)),
+      element("td", {}, button));
+    button.addEventListener("click", () => {
+      const open = button.getAttribute("aria-expanded") === "true";
+      button.setAttribute("aria-expanded", String(!open));
+      if (open) { view.open.delete(row.place); line.nextElementSibling.remove(); } else { view.open.add(row.place); line.after(explain(row)); }
+    });
+    row.line = line;
+    return line;
+  };
+
+  const wanted = () => {
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const limit = largest.value === "" ? NONE : Number(largest.value) * 1e6;
+    return view.rows.filter((row) => words.every((word) => row.text.includes(word))
+      && (!family.value || row.model.family === family.value)
+      && (limit === NONE || (row.model.parameters !== null && row.model.parameters <= limit)));
+  };
+  const order = (rows) => {
+    const { value } = columns.find((column) => column.key === view.sort);
+    const sign = view.descending ? -1 : 1;
+    return rows.sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (x === null || y === null) return (x === null) - (y === null) || a.place - b.place; // what is missing stays last
+      return sign * (x < y ? -1 : x > y ? 1 : 0) || a.place - b.place;
+    });
+  };
+  const refresh = () => {
+    const last = view.rows.filter((row) => row.rank !== null).length;
+    const rows = order(wanted());
+    const shown = view.all ? rows : rows.slice(0, FIRST);
+    const lines = document.createDocumentFragment();
+    for (const row of shown) {
+      lines.append(row.line || draw(row, last));
+      if (view.open.has(row.place)) lines.append(explain(row));
+    }
+    table.tBodies[0].replaceChildren(lines);
+    status.textContent = `${shown.length} of ${view.rows.length} models shown` + (rows.length > shown.length ? `, ${rows.length} match` : "") + ".";
+    all.hidden = rows.length <= FIRST;
+    all.textContent = view.all ? `Show the first ${FIRST}` : `Show all ${rows.length}`;
+    for (const head of table.tHead.querySelectorAll("th[data-key]")) {
+      if (head.dataset.key === view.sort) head.setAttribute("aria-sort", view.descending ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    }
+  };
+
+  const heads = element("tr");
+  for (const column of columns) {
+    const button = element("button", { type: "button" }, column.label);
+    button.addEventListener("click", () => {
+      view.descending = view.sort === column.key ? !view.descending : Boolean(column.descending);
+      view.sort = column.key;
+      refresh();
+    });
+    heads.append(element("th", { scope: "col", "data-key": column.key, class: [column.numeric ? "n" : "", column.class || ""].join(" ").trim() || null }, button));
+  }
+  heads.append(element("th", { scope: "col" }, element("span", { class: "hidden" }, "Explanation")));
+  table.tHead.append(heads);
+  for (const name of [...new Set(models.map((model) => model.family))].sort()) family.append(element("option", { value: name }, name));
+  for (const control of [find, family, largest]) control.addEventListener("input", refresh);
+  all.addEventListener("click", () => { view.all = !view.all; refresh(); });
+
+  const cell = (value) => {
+    let text = value === null || value === undefined ? "" : String(value);
+    if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`; // a spreadsheet must not run it
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  document.getElementById("download").addEventListener("click", () => {
+    const head = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "family", "parameters", "image_parameters", "gflops", "status", "reason"];
+    const lines = order(wanted()).map((r) => [r.rank, r.model.name, r.score, r.low, r.high, r.top, r.model.family,
+      r.model.parameters, r.model.imageParameters, r.model.gflops, r.status, r.reason].map(cell).join(","));
+    const url = URL.createObjectURL(new Blob([`${head.join(",")}\n${lines.join("\n")}\n`], { type: "text/csv;charset=utf-8" }));
+    const link = element("a", { href: url, download: `ranking-${target().name}.csv` });
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  });
+  report.watchers.push(() => { view.rows = read(); view.open.clear(); refresh(); });
+})();
