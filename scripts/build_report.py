@@ -17,6 +17,7 @@ def main(snakemake) -> None:
         config=snakemake.config,
         title=snakemake.config["report"]["title"],
         thumbnails=snakemake.config["report"]["thumbnails"],
+        method=snakemake.config["ranking"]["score"],
         benchmarks=Path(snakemake.output[0]).parent / "benchmarks",
     )
 

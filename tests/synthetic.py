@@ -21,8 +21,8 @@ ARCHITECTURES = (
 )
 TAGS = ("openai", "laion400m_e32", "laion2b_s34b_b79k", "datacomp_xl_s13b_b90k", "commonpool_m_clip", "dfn2b")
 HOSTILE = "<script>alert('x')</script>\"&amp;{{ 7*7 }}</td> --> ]]> \u2028" + "é" * 270
-METRICS = {"ndcg_at_5": True, "recall_at_5": True, "kendall_tau": True, "regret_at_1": False, "regret_at_5": False}
-METHODS = {"vlmrank": 0.7, "average_rank": 0.5, "largest_model": 0.3, "random": 0.1, "oracle": 1.0}
+METRICS = {"ndcg_at_5": True, "top5_recall": True, "kendall_tau": True, "regret_at_1": False, "regret_at_5": False}
+METHODS = {"vlmrank": 0.7, "average_rank": 0.5, "biggest": 0.3, "random": 0.1, "oracle": 1.0}
 
 
 def model_names(count: int) -> list[str]:
@@ -67,7 +67,7 @@ def write_results(
     pairs = []
     for m, name in enumerate(names):
         if m in failed:
-            pairs.append(("fetch_model", name, "", "failed", _reason(hostile), 0.1))
+            pairs.append(("fetch", name, "", "failed", _reason(hostile), 0.1))
             continue
         if conductance:
             pairs += _write_model(folder, name, tasks, classes, ids, broken, blocks, shared_pairs, hostile, rng)
@@ -136,9 +136,7 @@ def _write_model(folder, name, tasks, classes, ids, broken, blocks, shared_pairs
     for d, task in enumerate(tasks):
         path = folder / "conductance" / name / f"{task}.h5"
         bad = (name, d) in broken
-        rows.append(
-            ("compute_conductance", name, task, "failed" if bad else "ok", _reason(hostile) if bad else "", 1.5)
-        )
+        rows.append(("conductance", name, task, "failed" if bad else "ok", _reason(hostile) if bad else "", 1.5))
         if shared_pairs and first is not None and not bad:
             path.hardlink_to(first)
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,33 +15,41 @@ from vlmrank.report.collect import Model, Run
 from vlmrank.report.quality import Check, plural
 
 METRICS = {
-    "regret1": "Accuracy lost by taking the first",
-    "regret5": "Accuracy lost by taking the best of the first five",
-    "ndcg5": "NDCG@5 (are the best models on top?)",
-    "recall5": "Share of the true top five found",
-    "r5": "Share of the true top five found",
-    "topkrecall": "Share of the true top five found",
-    "kendalltau": "Kendall's tau over all models",
-    "tau": "Kendall's tau over all models",
-    "commontop5tau": "Kendall's tau within the common top five",
-    "tau5": "Kendall's tau within the common top five",
-    "weightedtau": "Weighted tau (the top counts more)",
+    "ndcg_at_5": "NDCG@5: are the best models on top?",
+    "top5_recall": "Share of the true top five found",
+    "kendall_tau": "Kendall's tau over all models",
+    "common_top5_tau": "Kendall's tau within the common top five",
+    "weighted_tau": "Weighted tau: the top counts more",
+    "regret_at_1": "Accuracy lost by taking the first",
+    "regret_at_5": "Accuracy lost by taking the best of the first five",
 }
-
-
-def metric_key(name: str) -> str:
-    """A metric's name without its spelling.
-
-    >>> [metric_key(name) for name in ("regret_at_1_error", "NDCG@5", "kendall_tau_score")]
-    ['regret1', 'ndcg5', 'kendalltau']
-    """
-    key = re.sub(r"[^a-z0-9]", "", name.lower().replace("_at_", "").replace("_k_", "_"))
-    return re.sub(r"(score|error)$", "", key)
+METHODS = {
+    "vlmrank": "vlmrank",
+    "fused": "vlmrank + mutual information",
+    "task_level": "vlmrank, one weight for all models",
+    "by_symmetric": "vlmrank, symmetric divergence",
+    "by_uniform_blocks": "vlmrank, all blocks equal",
+    "by_embedding": "similar tasks by image embeddings",
+    "average_rank": "average rank on the other tasks",
+    "biggest": "largest model first",
+    "random": "random order",
+    "oracle": "oracle: knows the answer",
+    "noise_ceiling": "ceiling: the truth, measured again",
+    "mutual_information": "mutual information of the predictions",
+    "confidence": "confidence of the predictions",
+    "entropy": "entropy of the predictions",
+    "reference_accuracy": "accuracy on one reference task",
+}
 
 
 def metric_label(name: str) -> str:
     """The words for a metric; its name where there are none."""
-    return METRICS.get(metric_key(name), name.replace("_", " "))
+    return METRICS.get(name, name.replace("_", " "))
+
+
+def method_label(name: str) -> str:
+    """The words for a method; its name where there are none."""
+    return METHODS.get(name, name.replace("_", " ").replace("+", " + "))
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,15 @@ def _millions(value: float) -> str:
     return f"{_digits(value / 1e6)} million" if value >= 1e6 else f"{value:,.0f}"
 
 
-def _integer(value: Any) -> int | None:
-    return int(value) if pd.notna(value) else None
+def bounds(low: float, high: float) -> tuple[int | None, int | None]:
+    """A rank interval in whole ranks, rounded outwards.
+
+    >>> bounds(1.98, 4.025), bounds(float("nan"), 3.0)
+    ((1, 5), (None, None))
+    """
+    if pd.isna(low) or pd.isna(high):
+        return None, None
+    return math.floor(low), math.ceil(high)
 
 
 def _picks(run: Run, target: str) -> list[Pick]:
@@ -112,8 +127,8 @@ def _picks(run: Run, target: str) -> list[Pick]:
         Pick(
             model=models[row.model],
             rank=int(row.rank),
-            low=_integer(row.rank_low),
-            high=_integer(row.rank_high),
+            low=bounds(row.rank_low, row.rank_high)[0],
+            high=bounds(row.rank_low, row.rank_high)[1],
             p_top5=float(row.p_top5) if pd.notna(row.p_top5) else None,
         )
         for row in table.itertuples()
@@ -177,16 +192,12 @@ def track_record(run: Run, preferred: str | None = None) -> dict[str, Any] | Non
     if own is None:
         return None
     found: dict[str, Any] = {"method": own, "tasks": int(run.metrics[run.metrics["method"] == own]["target"].nunique())}
-    keys = run.summary["metric"].map(metric_key)
-    for name, key in (("loss", "regret1"), ("loss5", "regret5")):
-        rows = run.summary[keys == key].set_index("method")["mean"]
-        if own in rows.index:
+    for name, key in (("loss", "regret_at_1"), ("loss5", "regret_at_5")):
+        rows = run.summary[run.summary["metric"] == key].set_index("method")["mean"]
+        if own in rows.index and pd.notna(rows[own]):
             found[name] = 100 * float(rows[own])
-            if "random" in rows.index:
+            if "random" in rows.index and pd.notna(rows["random"]):
                 found[f"{name}_random"] = 100 * float(rows["random"])
-    rows = run.summary[keys.isin(["recall5", "r5", "topkrecall"])].set_index("method")["mean"]
-    if own in rows.index:
-        found["recall"] = float(rows[own])
     return found
 
 

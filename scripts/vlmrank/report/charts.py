@@ -11,7 +11,7 @@ import pandas as pd
 import vl_convert
 
 from vlmrank import store
-from vlmrank.report.answer import find_own_method, metric_key, metric_label, pooled_divergence
+from vlmrank.report.answer import find_own_method, method_label, metric_label, pooled_divergence
 from vlmrank.report.collect import Run
 from vlmrank.report.payload import is_true
 
@@ -186,7 +186,7 @@ def save_figures(run: Run, folder: str | Path, *, method: str | None = None) -> 
         _svg(written[-2], chart, {"table": pd.DataFrame(rows)}, "What each task leaves uncovered of the others")
     else:
         _message(written[-2], "This run computed no divergences.")
-    chosen = run.summary[run.summary["metric"].map(metric_key) == "ndcg5"]
+    chosen = run.summary[run.summary["metric"] == "ndcg_at_5"]
     if chosen.empty and len(run.summary):
         chosen = run.summary[run.summary["metric"] == run.summary["metric"].iloc[0]]
     if chosen.empty:
@@ -194,12 +194,12 @@ def save_figures(run: Run, folder: str | Path, *, method: str | None = None) -> 
         return written
     metric, higher = chosen["metric"].iloc[0], is_true(chosen["higher_is_better"].iloc[0])
     own = find_own_method(list(chosen["method"]), method)
-    chosen = chosen.assign(label=chosen["method"].str.replace("_", " "), own=chosen["method"] == own)
+    chosen = chosen.assign(label=chosen["method"].map(method_label), own=chosen["method"] == own)
     chosen = chosen.sort_values("mean", ascending=not higher).assign(place=range(len(chosen)))
     place = chosen.set_index("method")["place"]
     tasks = run.metrics[(run.metrics["metric"] == metric) & run.metrics["value"].notna()]
     tasks = tasks.assign(
-        label=tasks["method"].str.replace("_", " "), task=tasks["target"], place=tasks["method"].map(place)
+        label=tasks["method"].map(method_label), task=tasks["target"], place=tasks["method"].map(place)
     )
     data = {
         "table": chosen[["label", "mean", "ci_low", "ci_high", "own", "place"]],

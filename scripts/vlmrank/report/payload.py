@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vlmrank.report.answer import find_own_method, metric_label, pooled_divergence, reorder
+from vlmrank.report.answer import bounds, find_own_method, method_label, metric_label, pooled_divergence, reorder
 from vlmrank.report.collect import Run
 
 LEVELS = 255
@@ -84,8 +84,7 @@ def _target(run: Run, target: str, index: dict[str, int], names: list[str]) -> d
             index[row.model],
             number(row.rank),
             number(row.score),
-            number(row.rank_low),
-            number(row.rank_high),
+            *bounds(row.rank_low, row.rank_high),
             number(row.p_top5, 3),
             str(row.status),
             str(row.reason),
@@ -140,6 +139,7 @@ def _evaluation(run: Run, preferred: str | None) -> dict[str, Any] | None:
     methods = list(dict.fromkeys(run.summary["method"]))
     values = run.metrics[run.metrics["value"].notna()]
     return {
+        "labels": {method: method_label(method) for method in methods},
         "own": find_own_method(methods, preferred),
         "metrics": [
             {"name": metric, "label": metric_label(metric), "higher": bool(is_true(rows["higher_is_better"].iloc[0]))}

@@ -123,12 +123,14 @@ def _datasets(run: Run) -> Check:
 def _pairs(run: Run) -> Check:
     good = [model.name for model in run.models if model.status == store.OK]
     expected = {(model, d["dataset"]) for model in good for d in run.datasets if d.get("status", store.OK) == store.OK}
-    state = {(pair.model, pair.dataset): pair for pair in run.quality}
-    failed = {key: pair.reason for key, pair in state.items() if pair.status != store.OK}
-    missing = dict.fromkeys(expected - state.keys(), "no result file")
-    bad = failed | missing
+    have = {(pair.model, pair.dataset) for pair in run.quality}
+    bad = {(p.model, p.dataset): p.reason for p in run.quality if p.status != store.OK}
+    bad |= dict.fromkeys(expected - have, "no result file")
+    later = run.pairs[(run.pairs["status"] == store.FAILED) & (run.pairs["model"] != "") & (run.pairs["dataset"] != "")]
+    for row in later.itertuples():
+        bad.setdefault((row.model, row.dataset), f"{row.stage}: {row.reason}")
     if not bad:
-        return Check("Pairs of model and dataset", 0, f"All {plural(len(state), 'pair')} were computed.")
+        return Check("Pairs of model and dataset", 0, f"All {plural(len(have), 'pair')} were computed.")
     share = len(bad) / max(len(expected), 1)
     return Check(
         "Pairs of model and dataset",
@@ -191,18 +193,21 @@ def _refinement(run: Run) -> Check:
 
 
 def _transport(run: Run) -> Check:
-    worst, where, unset, iterations = 0.0, [], 0, 0
+    worst, where, stuck, unset, iterations = 0.0, [], [], 0, 0
     for model, alignment in run.alignment.items():
         error = np.asarray(alignment.marginal_error, float)
         unset += int(np.isnan(error).sum())
         iterations = max(iterations, int(np.max(alignment.iterations, initial=0)))
+        stuck += [
+            f"{model} on {alignment.datasets[i]}: not converged" for i in np.flatnonzero(alignment.iterations < 0)
+        ]
         if np.isfinite(error).any():
             worst = max(worst, float(np.nanmax(error)))
             where += [
                 f"{model} on {alignment.datasets[i]}: {error[i]:.1e}"
                 for i in np.flatnonzero(np.nan_to_num(error) > 1e-6)
             ]
-    severity = _graded(worst, (1e-6, 1e-4, 1e-2))
+    severity = 3 if stuck else _graded(worst, (1e-6, 1e-4, 1e-2))
     text = f"Largest marginal error of the plans {worst:.1e}, at most {plural(iterations, 'iteration')}."
     if unset:
         text += f" {plural(unset, 'failed pair')} left out."
@@ -211,7 +216,7 @@ def _transport(run: Run) -> Check:
         severity,
         text,
         "Block importances of these pairs are inexact; raise alignment.epsilon." if severity else "",
-        **_list(where),
+        **_list(stuck + where),
     )
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from vlmrank import store
 from vlmrank.errors import VlmrankError
-from vlmrank.report.answer import find_own_method, metric_label
+from vlmrank.report.answer import find_own_method, method_label, metric_label
 from vlmrank.report.collect import Run
 from vlmrank.report.payload import is_true
 from vlmrank.report.quality import plural
@@ -92,7 +92,7 @@ def evaluation(run: Run, preferred: str | None) -> dict[str, Any] | None:
         "metrics": [{"label": metric_label(metric), "higher": higher[metric]} for metric in metrics],
         "rows": [
             {
-                "label": method.replace("_", " "),
+                "label": method_label(method),
                 "own": method == own,
                 "cells": [cells.get((method, metric), (None, None, None)) for metric in metrics],
             }
@@ -100,8 +100,8 @@ def evaluation(run: Run, preferred: str | None) -> dict[str, Any] | None:
         ],
         "differences": [
             {
-                "method": row.method.replace("_", " "),
-                "reference": row.reference.replace("_", " "),
+                "method": method_label(row.method),
+                "reference": method_label(row.reference),
                 "metric": metric_label(row.metric),
                 "cell": _cell(row),
                 "won": row.won,

@@ -69,7 +69,7 @@
       const sign = chosen.higher ? -1 : 1;
       const rows = summary.filter((row) => row[1] === chosen.name && row[2] !== null).sort((a, b) => sign * (a[2] - b[2]));
       const place = new Map(rows.map((row, index) => [row[0], index]));
-      const label = (method) => method.replaceAll("_", " ");
+      const label = (method) => data.evaluation.labels[method];
       return {
         name: "evaluation",
         datasets: {
@@ -126,7 +126,7 @@
   // cost
   add("chart-cost", (node) => {
     const rows = ranked(), key = ["gflops", "parameters"].find((name) => rows.some((row) => models[row[0]][name] !== null));
-    const points = rows.filter((row) => models[row[0]][key]).map((row) => ({ model: models[row[0]].label, family: models[row[0]].family, cost: models[row[0]][key], score: row[2], rank: row[1], first: row[1] === 1 }));
+    const points = rows.filter((row) => models[row[0]][key]).map((row) => ({ model: models[row[0]].label, family: models[row[0]].family, cost: models[row[0]][key], score: row[2], rank: row[1], first: row === rows[0] }));
     if (!key || !points.length) return null;
     const title = key === "gflops" ? "GFLOPs an image (logarithmic)" : "parameters (logarithmic)";
     return { name: "cost", datasets: { table: points }, patch: { width: width(node) - 70 }, edit: (spec) => { spec.layer[0].encoding.x.title = title; } };

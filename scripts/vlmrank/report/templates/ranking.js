@@ -75,9 +75,9 @@
   };
 
   const draw = (row, last) => {
-    const label = element("th", { scope: "row" }, row.model.label, element("small", {}, row.status === "failed" ? `failed: ${row.reason}` : row.model.family));
+    const label = element("th", { scope: "row" }, row.model.label, element("small", {}, row.rank === null ? `failed: ${row.reason}` : row.model.family));
     const button = element("button", { type: "button", class: "why", "aria-expanded": "false", "aria-label": `Why ${row.model.label}` }, "Why");
-    const line = element("tr", { class: row.status === "failed" ? "failed" : row.rank === 1 ? "first" : null },
+    const line = element("tr", { class: row.rank === null ? "failed" : row.place === 0 ? "first" : null },
       element("td", { class: "n" }, row.rank === null ? "–" : String(row.rank)),
       label,
       element("td", { class: "range" }, interval(row, last)),
