@@ -20,6 +20,8 @@ if MEASURED:
             "<logs>/measure_accuracy/{model}.log",
         benchmark:
             "<benchmarks>/measure_accuracy/{model}.tsv"
+        conda:
+            "../envs/cpu.yaml"
         params:
             options={"precision": config["conductance"]["precision"]},
             code=code("vlmrank.accuracy:measure_accuracy", "vlmrank.zoo:load_model"),
@@ -40,6 +42,8 @@ rule gather_accuracy:
         "<logs>/gather_accuracy/all.log",
     benchmark:
         "<benchmarks>/gather_accuracy/all.tsv"
+    conda:
+        "../envs/report.yaml"
     params:
         models=list(MODELS),
         datasets=list(DATASETS),

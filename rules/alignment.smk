@@ -9,6 +9,8 @@ rule align_blocks:
         "<logs>/align_blocks/{model}.log",
     benchmark:
         "<benchmarks>/align_blocks/{model}.tsv"
+    conda:
+        "../envs/report.yaml"
     params:
         datasets=list(DATASETS),
         sources=SOURCES,

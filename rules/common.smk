@@ -14,12 +14,18 @@ from vlmrank import configuration, identity, runlog, sheets
 from vlmrank.errors import VlmrankError
 
 
+class InputError(WorkflowError):
+    """A mistake in what the user gave; without a traceback, Snakemake prints the message alone."""
+
+    __traceback__ = property(lambda self: None)
+
+
 def checked(function, *args, **options):
-    """Call a function of the library; what it finds wrong in the user's files is shown alone, without a traceback."""
+    """Call a function of the library and show what it finds wrong in the user's files."""
     try:
         return function(*args, **options)
     except VlmrankError as error:
-        raise WorkflowError(str(error)) from None
+        raise InputError(str(error)) from None
 
 
 def schema(name):
@@ -50,7 +56,7 @@ wildcard_constraints:
 
 @cache
 def code(*entries):
-    """Hash of exactly the library code that a rule reaches: Snakemake itself does not see an edit in a module."""
+    """Hash of exactly the library code that these entries reach, since Snakemake does not see an edit in a module."""
     try:
         return identity.code_hash(*entries)
     except VlmrankError:

@@ -19,6 +19,8 @@ for number, chunk in enumerate(CHUNKS):
             f"<logs>/{name}/{{model}}.log",
         benchmark:
             f"<benchmarks>/{name}/{{model}}.tsv"
+        conda:
+            "../envs/cpu.yaml"
         params:
             options={key: value for key, value in config["conductance"].items() if key not in identity.FREE_OPTIONS},
             code=code("vlmrank.chunk:compute_conductance", "vlmrank.pairs:compute_pairs", "vlmrank.zoo:load_model"),

@@ -20,6 +20,8 @@ if DEMO["build"]:
             "<logs>/build_demo_datasets/all.log",
         benchmark:
             "<benchmarks>/build_demo_datasets/all.tsv"
+        conda:
+            "../envs/cpu.yaml"
         params:
             code=code("vlmrank.demo.tasks:write_dataset"),
         script:
@@ -39,6 +41,8 @@ if DEMO["build"]:
                 f"<logs>/train_demo_family/{family}.log",
             benchmark:
                 f"<benchmarks>/train_demo_family/{family}.tsv"
+            conda:
+                "../envs/cpu.yaml"
             params:
                 family=family,
                 effort=DEMO["effort"],

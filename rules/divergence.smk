@@ -9,6 +9,8 @@ rule compute_dcd:
         "<logs>/compute_dcd/{model}.log",
     benchmark:
         "<benchmarks>/compute_dcd/{model}.tsv"
+    conda:
+        "../envs/report.yaml"
     params:
         options=config["divergence"],
         code=code(

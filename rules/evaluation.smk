@@ -8,6 +8,8 @@ rule gather_evidence:
         "<logs>/gather_evidence/{model}.log",
     benchmark:
         "<benchmarks>/gather_evidence/{model}.tsv"
+    conda:
+        "../envs/report.yaml"
     params:
         datasets=list(DATASETS),
         sources=SOURCES,
@@ -35,6 +37,8 @@ rule evaluate_methods:
         "<logs>/evaluate_methods/all.log",
     benchmark:
         "<benchmarks>/evaluate_methods/all.tsv"
+    conda:
+        "../envs/report.yaml"
     params:
         models=list(MODELS),
         domains={name: row.domain for name, row in DATASETS.items()},

@@ -23,6 +23,8 @@ rule fetch_model:
         "<logs>/fetch_model/{model}.log",
     benchmark:
         "<benchmarks>/fetch_model/{model}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     params:
         row=lambda wildcards: MODELS[wildcards.model].values(),
         code=code("vlmrank.zoo:fetch_model"),
@@ -39,6 +41,8 @@ rule prepare_dataset:
         "<logs>/prepare_dataset/{dataset}.log",
     benchmark:
         "<benchmarks>/prepare_dataset/{dataset}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     params:
         row=lambda wildcards: DATASETS[wildcards.dataset].values(),
         images=config["images"]["per_dataset"],

@@ -13,6 +13,8 @@ rule rank_models:
         "<logs>/rank_models/{target}.log",
     benchmark:
         "<benchmarks>/rank_models/{target}.tsv"
+    conda:
+        "../envs/report.yaml"
     params:
         models=list(MODELS),
         sources=SOURCES,

@@ -17,6 +17,8 @@ rule gather_pairs:
         "<logs>/gather_pairs/all.log",
     benchmark:
         "<benchmarks>/gather_pairs/all.tsv"
+    conda:
+        "../envs/report.yaml"
     params:
         models=list(MODELS),
         datasets=list(DATASETS),
@@ -39,6 +41,8 @@ rule build_report:
         "<logs>/build_report/all.log",
     benchmark:
         "<benchmarks>/build_report/all.tsv"
+    conda:
+        "../envs/report.yaml"
     params:
         models=list(MODELS),
         datasets=list(DATASETS),
@@ -57,6 +61,8 @@ rule check_pairs:
         "<results>/complete.txt",
     log:
         "<logs>/check_pairs/all.log",
+    conda:
+        "../envs/report.yaml"
     params:
         code=code("vlmrank.runlog:failed_pairs"),
     script:

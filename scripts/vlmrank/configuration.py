@@ -14,6 +14,8 @@ import yaml
 
 from vlmrank.errors import VlmrankError
 
+MISSING = "is missing"
+
 
 @cache
 def read_schema(path: str | Path) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def problems(values: Mapping[str, Any], schema: Mapping[str, Any]) -> list[tuple
         elif error.validator == "required":
             for name in error.validator_value:
                 if name not in error.instance:
-                    found.append(((*where, name), f"is missing. {_describe(error.schema, name)}".strip()))
+                    found.append(((*where, name), f"{MISSING}. {_describe(error.schema, name)}".strip()))
         else:
             allowed = describe_allowed(error.schema)
             hint = nearest(str(error.instance), map(str, error.schema.get("enum", ())))
@@ -136,12 +138,16 @@ def check_config(
     wrong = problems(config, schema)
     if wrong:
         contents = [(str(path), yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}) for path in files]
-        lines = [f"{_holder(where, contents)}: {'.'.join(where) or 'the whole file'}: {text}" for where, text in wrong]
+        lines = []
+        for where, text in wrong:
+            held = where[:-1] if text.startswith(MISSING) else where
+            lines.append(f"{_holder(held, contents)}: {'.'.join(where) or 'the whole file'}: {text}")
         raise VlmrankError("\n".join(lines))
     return with_defaults(config, schema)
 
 
 def _holder(where: Sequence[str], contents: Sequence[tuple[str, Any]]) -> str:
+    """The last of the files that has the key, or for one that is missing, the block that it belongs into."""
     for path, content in reversed(contents):
         node = content
         for part in where:

@@ -326,7 +326,9 @@ def _look(path: Path) -> str:
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
-    if path.is_absolute() or path.parent.exists():
-        inside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
-        return nearest(path.name, inside) or f"Correct the path ({parent} is there)."
-    return f"Correct the path; it is taken from the working directory {Path.cwd()}."
+    if path.parent.is_dir():
+        hint = nearest(path.name, [entry.name for entry in parent.iterdir()])
+        if hint:
+            return hint
+    where = "the working directory" if str(parent) == "." else "the folder"
+    return f"Correct the path ({where} {parent.resolve()} is there)."
