@@ -35,7 +35,12 @@ rule gather_accuracy:
         tables=[table["path"] for table in config["accuracy"]["tables"]],
         names=[config["accuracy"]["names"]] if config["accuracy"]["names"] else [],
     output:
-        accuracy="<results>/accuracy.csv",
+        accuracy=report(
+            "<results>/accuracy.csv",
+            caption="../report/accuracy.rst",
+            category="Evidence",
+            labels={"what": "accuracies on the known tasks", "form": "table"},
+        ),
         per_class="<results>/accuracy_per_class.csv",
         unmatched="<results>/accuracy_unmatched.csv",
     log:

@@ -31,7 +31,12 @@ rule evaluate_methods:
         per_class="<results>/accuracy_per_class.csv",
     output:
         metrics="<results>/evaluation/metrics.csv",
-        summary=report("<results>/evaluation/summary.csv", caption="../report/evaluation.rst", category="Evaluation"),
+        summary=report(
+            "<results>/evaluation/summary.csv",
+            caption="../report/evaluation.rst",
+            category="Evidence",
+            labels={"what": "evaluation on held-out tasks", "form": "table"},
+        ),
         differences="<results>/evaluation/differences.csv",
     log:
         "<logs>/evaluate_methods/all.log",

@@ -7,7 +7,12 @@ rule rank_models:
         predictions=of_models("<results>/predictions/{model}.csv"),
         accuracy="<results>/accuracy.csv",
     output:
-        ranking=report("<results>/ranking/{target}.csv", caption="../report/ranking.rst", category="Ranking"),
+        ranking=report(
+            "<results>/ranking/{target}.csv",
+            caption="../report/ranking.rst",
+            category="Ranking",
+            labels={"task": "{target}", "form": "table"},
+        ),
         weights="<results>/ranking/{target}.weights.csv",
     log:
         "<logs>/rank_models/{target}.log",

@@ -12,7 +12,12 @@ rule gather_pairs:
         accuracy=of_models("<results>/accuracy/{model}/{dataset}.json", dataset=MEASURED),
         alignment=of_models("<results>/alignment/{model}.h5"),
     output:
-        "<results>/pairs.csv",
+        report(
+            "<results>/pairs.csv",
+            caption="../report/pairs.rst",
+            category="Quality",
+            labels={"what": "every pair with its status", "form": "table"},
+        ),
     log:
         "<logs>/gather_pairs/all.log",
     benchmark:
@@ -36,7 +41,33 @@ rule build_report:
         of_models("<results>/dcd/{model}.h5"),
         expand("<results>/ranking/{target}.csv", target=TARGETS),
     output:
-        report("<results>/report.html", caption="../report/report.rst", category="Report"),
+        page=report(
+            "<results>/report.html",
+            caption="../report/report.rst",
+            category="Answer",
+            labels={"what": "which model to take, and why", "form": "page"},
+        ),
+        rankings=[
+            report(
+                f"<results>/figures/ranking/{target}.svg",
+                caption="../report/ranking_figure.rst",
+                category="Ranking",
+                labels={"task": target, "form": "figure"},
+            )
+            for target in TARGETS
+        ],
+        similarity=report(
+            "<results>/figures/similarity.svg",
+            caption="../report/similarity.rst",
+            category="Evidence",
+            labels={"what": "similarity of the tasks", "form": "figure"},
+        ),
+        evaluation=report(
+            "<results>/figures/evaluation.svg",
+            caption="../report/evaluation_figure.rst",
+            category="Evidence",
+            labels={"what": "evaluation on held-out tasks", "form": "figure"},
+        ),
     log:
         "<logs>/build_report/all.log",
     benchmark:

@@ -8,17 +8,18 @@ from vlmrank.runlog import job
 
 def main(snakemake) -> None:
     """Write the report."""
-    params = snakemake.params
+    params, page = snakemake.params, Path(snakemake.output.page)
     build_report(
-        Path(snakemake.output[0]).parent,
-        snakemake.output[0],
+        page.parent,
+        page,
         models=params.models,
         datasets=params.datasets,
         config=snakemake.config,
         title=snakemake.config["report"]["title"],
         thumbnails=snakemake.config["report"]["thumbnails"],
         method=snakemake.config["ranking"]["score"],
-        benchmarks=Path(snakemake.output[0]).parent / "benchmarks",
+        benchmarks=params.benchmarks,
+        figures=page.parent / "figures",
     )
 
 
