@@ -33,7 +33,9 @@ def schema(name):
 
 
 FILES = [*workflow.configfiles, *workflow.overwrite_configfiles]
-config.update(checked(configuration.check_config, config, schema("config"), files=FILES))
+SETTINGS = checked(configuration.check_config, config, schema("config"), files=FILES)
+config.clear()
+config.update(SETTINGS)
 MODELS = {row.model: row for row in checked(sheets.read_models, config["models"], schema("models"))}
 DATASETS = {row.dataset: row for row in checked(sheets.read_datasets, config["datasets"], schema("datasets"))}
 SOURCES = [name for name, row in DATASETS.items() if row.role == "source"]

@@ -77,8 +77,7 @@ rule build_report:
     params:
         models=list(MODELS),
         datasets=list(DATASETS),
-        settings=config,
-        benchmarks=f"{RESULTS}/benchmarks",
+        settings=SETTINGS,
         code=code("vlmrank.report"),
     script:
         "../scripts/build_report.py"

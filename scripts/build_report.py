@@ -14,11 +14,11 @@ def main(snakemake) -> None:
         page,
         models=params.models,
         datasets=params.datasets,
-        config=snakemake.config,
-        title=snakemake.config["report"]["title"],
-        thumbnails=snakemake.config["report"]["thumbnails"],
-        method=snakemake.config["ranking"]["score"],
-        benchmarks=params.benchmarks,
+        config=params.settings,
+        title=params.settings["report"]["title"],
+        thumbnails=params.settings["report"]["thumbnails"],
+        method=params.settings["ranking"]["score"],
+        benchmarks=page.parent / "benchmarks",
         figures=page.parent / "figures",
     )
 

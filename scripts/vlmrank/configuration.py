@@ -26,22 +26,25 @@ def read_schema(path: str | Path) -> dict[str, Any]:
 def with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy of `values` in which each key that is absent has the schema's default, at every level.
 
+    Keys come in the order of the schema, whatever order they were written in: equal settings look equal to Snakemake.
+
     Examples
     --------
     >>> with_defaults({"b": 1}, {"properties": {"a": {"default": 0}, "b": {"default": 2}}})
-    {'b': 1, 'a': 0}
+    {'a': 0, 'b': 1}
     """
-    filled = copy.deepcopy(dict(values))
-    for name, inner in schema.get("properties", {}).items():
-        if name not in filled and "default" in inner:
-            filled[name] = copy.deepcopy(inner["default"])
-        if isinstance(filled.get(name), dict) and "properties" in inner:
-            filled[name] = with_defaults(filled[name], inner)
-        if isinstance(filled.get(name), list) and isinstance(inner.get("items"), dict):
-            filled[name] = [
-                with_defaults(item, inner["items"]) if isinstance(item, dict) else item for item in filled[name]
-            ]
-    return filled
+    known = schema.get("properties", {})
+    filled = {}
+    for name, inner in known.items():
+        if name not in values and "default" not in inner:
+            continue
+        value = copy.deepcopy(values[name] if name in values else inner["default"])
+        if isinstance(value, dict) and "properties" in inner:
+            value = with_defaults(value, inner)
+        if isinstance(value, list) and isinstance(inner.get("items"), dict):
+            value = [with_defaults(item, inner["items"]) if isinstance(item, dict) else item for item in value]
+        filled[name] = value
+    return filled | {name: copy.deepcopy(value) for name, value in values.items() if name not in known}
 
 
 def describe_allowed(schema: Mapping[str, Any]) -> str:
