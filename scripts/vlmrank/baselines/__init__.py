@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlmrank.baselines import controls, direct, history, ours
+from vlmrank.baselines import controls, direct, history, labelled, language, ours
 from vlmrank.baselines.base import INPUTS, Evidence, Method, Unavailable, View
 from vlmrank.errors import VlmrankError
 
@@ -20,6 +20,8 @@ def all_methods(*, kappa: float = 0.6, fuse: float = 0.5, statistic: str = "mutu
         *ours.methods(kappa=kappa, fuse=fuse, statistic=statistic),
         *direct.METHODS,
         *history.METHODS,
+        *language.METHODS,
+        *labelled.METHODS,
         *controls.METHODS,
     )
 

@@ -21,7 +21,9 @@ def _indices(labels: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def logme_score(*, features: np.ndarray, labels: np.ndarray) -> float:
-    """Log of the maximum evidence of a Bayesian linear regression of each class indicator on the features, mean, per image.
+    """Log of the maximum evidence of a Bayesian linear regression of each class indicator on the features.
+
+    The mean over the classes, per image.
 
     For class c with indicator y the evidence p(y | f, alpha, beta) is maximised over the precision alpha of the weights
     and beta of the noise, by the fixed-point iteration of the journal version: with singular values s_i of `features`,
@@ -184,8 +186,8 @@ def few_shot_accuracy(*, logits: np.ndarray, labels: np.ndarray) -> float:
 def labelled_scores(*, embedding: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """All scores of this module for one model and one draw of labelled images.
 
-    A vision-language model has no head of source classes: its own labels z are its zero-shot predictions of the target's
-    classes.
+    A vision-language model has no head of source classes: its own labels z are its zero-shot predictions of the
+    target's classes.
 
     Parameters
     ----------

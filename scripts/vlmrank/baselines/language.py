@@ -51,7 +51,10 @@ def text_features(
     predicted = np.concatenate([np.argmax(values @ classifier.T, axis=1) for values in noisy])
     labels = np.repeat(np.arange(len(captions)), [len(values) for values in captions])
     means = np.stack(
-        [(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)).mean(axis=0) for values in captions]
+        [
+            (values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)).mean(axis=0)
+            for values in captions
+        ]
     )
     closeness = means @ classifier.T
     others = np.where(np.eye(len(captions), dtype=bool), -np.inf, closeness)
@@ -125,8 +128,8 @@ def transported_ranks(
 ) -> np.ndarray | None:
     """Rank of each model on the target: its ranks on related source classes, moved along the class transport.
 
-    Ties of a class share the mean of their ranks (the authors' code breaks them in the order of the zoo). A model without
-    an accuracy on a class is judged on the others.
+    Ties of a class share the mean of their ranks (the authors' code breaks them in the order of the zoo). A model
+    without an accuracy on a class is judged on the others.
 
     Parameters
     ----------
@@ -175,7 +178,7 @@ def borda_count(*scores: np.ndarray) -> np.ndarray:
 def modality_gap(
     embedding: np.ndarray, labels: np.ndarray, captions: Sequence[np.ndarray], classifier: np.ndarray
 ) -> np.ndarray:
-    """Mean over the images of each class of the image embedding minus the class text, each standardised in its modality.
+    """Mean over each class's images of the image embedding minus the class text, each standardised in its modality.
 
     Parameters
     ----------
@@ -208,7 +211,7 @@ def bridged_features(
     sigma: float = SIGMA_BRIDGED,
     seed: int = 0,
 ) -> dict[str, float]:
-    """`text_features` of standardised texts, each class's captions moved by its predicted modality gap `gaps` [C, D]."""
+    """`text_features` of standardised texts, each class's captions moved by its predicted gap, `gaps` [C, D]."""
     texts = np.concatenate(captions).astype(np.float64)
     moved = [standardise_texts(values, texts) + gap for values, gap in zip(captions, gaps, strict=True)]
     return text_features(moved, standardise_texts(classifier, texts), sigma=sigma, seed=seed)
