@@ -1,0 +1,108 @@
+"""Decode any image file into 8-bit RGB, or say in one line why it cannot be read."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from vlmrank.errors import VlmrankError
+
+MAX_ASPECT = 500  # sides beyond this ratio are refused: resizing the short one would fill the memory
+IMAGE_SUFFIXES = frozenset(
+    ".png .apng .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm .ico .tga .jp2 .j2k .jpx "
+    ".avif .heic .heif .jxl .psd .sgi .pcx .dds .dng .cr2 .nef .arw".split()
+)
+
+
+class ImageError(VlmrankError):
+    """An image that cannot be used; the message is the reason, without the image's name."""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image: a known suffix, or none at all; hidden files are not.
+
+    Examples
+    --------
+    >>> [is_image_name(name) for name in ("a.JPG", "scan", "notes.txt", ".DS_Store")]
+    [True, True, False, False]
+    """
+    suffix = Path(name).suffix.lower()
+    return not name.startswith(".") and (suffix in IMAGE_SUFFIXES or suffix == "")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Greyscale of more than 8 bits, or of floats, brought to 0..255; Pillow would clip it to white."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError("it has pixels that are not finite numbers")
+    low, high = values.min(initial=0.0), values.max(initial=0.0)
+    if image.mode.startswith("I;16"):
+        values = values / 257.0
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        values = values * 255.0
+    elif low < 0 or high > 65535:
+        values = (values - low) * (255.0 / max(high - low, 1e-300))
+    elif high > 255:
+        values = values / 257.0
+    return Image.fromarray(np.round(values).astype(np.uint8))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _scaled(image)
+    if image.mode == "LAB":
+        transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        return ImageCms.applyTransform(image, transform)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] < 255:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
+    """Decode a whole image into RGB as a person would see it.
+
+    The first frame of an animation; turned as its EXIF orientation says; greyscale of 16 bits scaled by its full range
+    (65535 is white), of 32 bits or floats by its values; transparent parts on white; CMYK, Lab and palettes converted.
+
+    Parameters
+    ----------
+    source : path of the file, or its content.
+
+    Returns
+    -------
+    PIL image of mode RGB, fully decoded.
+
+    Raises
+    ------
+    ImageError : missing, not an image, truncated, or so large that decoding it would fill the memory (Pillow's limit of
+        179 million pixels, or sides beyond 1 : 500).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns at half of its limit, and of odd metadata
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                short, long = sorted(image.size)
+                if short < 1 or long > MAX_ASPECT * short:
+                    raise ImageError(f"its sides are {image.width} x {image.height}: too long for its width")
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise ImageError("it is not an image that can be read (unknown or broken format)") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("it has more than 179 million pixels, the most that are decoded") from error
+    except FileNotFoundError as error:
+        raise ImageError("the file does not exist") from error
+    except MemoryError as error:
+        raise ImageError("there is not enough memory to decode it") from error
+    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
+        raise ImageError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
