@@ -44,14 +44,14 @@ def write_results(
     evaluation: bool = True,
     missing_accuracy: int = 0,
     hostile: bool = False,
-    shared_pairs: bool = False,
+    only_target_pairs: bool = False,
     blocks: int = 12,
     seed: int = 0,
 ) -> Path:
     """Write a results folder and the benchmark files beside it.
 
-    `failed` models fail as a whole, `broken_pairs` (model, dataset) alone; `shared_pairs` writes one pair file a
-    model and links it for the other datasets, which makes hundreds of models quick.
+    `failed` models fail as a whole, `broken_pairs` (model, dataset) alone; `only_target_pairs` leaves the sources'
+    pair files out, which makes hundreds of models quick.
     """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,13 +64,14 @@ def write_results(
     truth = np.clip(0.6 + 0.1 * skill[:, None] + 0.06 * rng.normal(size=(len(names), datasets)), 0.02, 0.99)
     ids = [f"{HOSTILE if hostile and i == 0 else 'photo'} {i}.png" for i in range(images)]
     _write_cards(folder, names, tasks, targets, classes, ids, failed, hostile, rng)
+    written = targets if only_target_pairs else datasets
     pairs = []
     for m, name in enumerate(names):
         if m in failed:
             pairs.append(("fetch", name, "", "failed", _reason(hostile), 0.1))
             continue
         if conductance:
-            pairs += _write_model(folder, name, tasks, classes, ids, broken, blocks, shared_pairs, hostile, rng)
+            pairs += _write_model(folder, name, tasks, classes, ids, broken, blocks, written, hostile, rng)
     store.write_csv(
         folder / "pairs.csv",
         pd.DataFrame(pairs, columns=["stage", "model", "dataset", "status", "reason", "seconds"]),
@@ -131,14 +132,13 @@ def _write_cards(folder, names, tasks, targets, classes, ids, failed, hostile, r
         store.write_json(folder / "datasets" / f"{task}.json", card)
 
 
-def _write_model(folder, name, tasks, classes, ids, broken, blocks, shared_pairs, hostile, rng) -> list[tuple]:
-    rows, first = [], None
+def _write_model(folder, name, tasks, classes, ids, broken, blocks, written, hostile, rng) -> list[tuple]:
+    rows = []
     for d, task in enumerate(tasks):
         path = folder / "conductance" / name / f"{task}.h5"
         bad = (name, d) in broken
         rows.append(("conductance", name, task, "failed" if bad else "ok", _reason(hostile) if bad else "", 1.5))
-        if shared_pairs and first is not None and not bad:
-            path.hardlink_to(first)
+        if d >= written:
             continue
         attributes = {
             "model": name,
@@ -174,7 +174,6 @@ def _write_model(folder, name, tasks, classes, ids, broken, blocks, shared_pairs
             attributes=attributes,
         )
         store.write_pair(path, pair)
-        first = first or path
     bad = [d for d in range(len(tasks)) if (name, d) in broken]
     importance = rng.dirichlet(np.linspace(1, 6, blocks), size=len(tasks))
     importance[bad] = np.nan

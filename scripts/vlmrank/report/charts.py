@@ -47,7 +47,7 @@ def similarity_chart() -> alt.Chart:
 def evaluation_chart() -> alt.LayerChart:
     """One row a method: mean and interval over held-out tasks, each task a tick; data `table` and `tasks`."""
     order = alt.EncodingSortField("place")
-    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=260))
+    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=230))
     color = alt.condition(alt.datum.own, alt.value(ACCENT), alt.value(QUIET))
     x = alt.X("mean:Q", title="mean over held-out tasks", scale=alt.Scale(zero=False, nice=True))
     table = alt.Chart(alt.NamedData("table"))
@@ -124,10 +124,17 @@ def specifications() -> dict[str, dict[str, Any]]:
         "profile": profile_chart(),
         "cost": cost_chart(),
     }
+    descriptions = {
+        "similarity": "Map: how much of each task (column) another task (row) leaves uncovered.",
+        "evaluation": "Dots with intervals: the chosen measure's mean for each method; numbers in the table below.",
+        "profile": "Lines: share of conductance and of importance in each block, from the image to the embedding.",
+        "cost": "Points: score of each model against its cost; the ranking has the numbers.",
+    }
     found = {}
     for name, chart in charts.items():
         spec = chart.to_dict()
         spec.pop("config", None)
+        spec["description"] = descriptions[name]
         found[name] = spec
     return found
 

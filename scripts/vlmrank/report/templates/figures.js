@@ -6,7 +6,7 @@
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const config = () => ({
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
-    axis: { labelColor: color("--soft"), titleColor: color("--soft"), gridColor: color("--line"), domainColor: color("--line"), tickColor: color("--line"), titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12, labelLimit: 180 },
+    axis: { labelColor: color("--soft"), titleColor: color("--soft"), gridColor: color("--line"), domainColor: color("--line"), tickColor: color("--line"), titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12, labelLimit: 260 },
     legend: { labelColor: color("--soft"), titleColor: color("--soft"), titleFontWeight: "normal", labelFontSize: 12 },
     text: { color: color("--ink") },
   });
@@ -16,6 +16,7 @@
     return Array.from({ length: size }, (_, i) => Array.from(bytes.subarray(i * size, (i + 1) * size), (byte) => (byte === 255 ? null : (byte / 254) * largest)));
   };
   const option = (value, label) => element("option", { value }, label);
+  const FIT = { type: "fit-x", contains: "padding" };
   const width = (node) => Math.max(220, Math.floor(node.clientWidth));
 
   const draw = async (id) => {
@@ -27,6 +28,7 @@
     if (!built) { node.textContent = "Nothing to draw."; return; }
     const { name, datasets, patch } = built;
     const spec = structuredClone(data.charts[name]);
+    if (built.note) spec.description += ` ${built.note}`;
     Object.assign(spec, { datasets, config: config(), background: "transparent" }, patch || {});
     if (built.edit) built.edit(spec);
     const result = await vegaEmbed(node, spec, {
@@ -76,7 +78,7 @@
           table: rows.map(([method, , mean, low, high]) => ({ label: label(method), mean, ci_low: low ?? mean, ci_high: high ?? mean, own: method === own, place: place.get(method) })),
           tasks: values.filter((row) => row[1] === chosen.name && place.has(row[0])).map(([method, , task, value]) => ({ label: label(method), task, value, place: place.get(method) })),
         },
-        patch: { width: Math.max(160, width(node) - 200) },
+        patch: { width: width(node), height: 24 * rows.length, autosize: FIT },
       };
     });
     metric.addEventListener("change", () => redraw("chart-evaluation"));
@@ -114,7 +116,7 @@
       if (!found) return null;
       const rows = [];
       ["conductance", "importance"].forEach((kind, index) => (found[index] || []).forEach((share, block) => { if (share !== null) rows.push({ block: block + 1, kind, share }); }));
-      return { name: "profile", datasets: { table: rows }, patch: { width: width(node) - 70 } };
+      return { name: "profile", datasets: { table: rows }, patch: { width: width(node), autosize: FIT } };
     });
     profile.addEventListener("change", () => redraw("chart-profile"));
     report.watchers.push(() => {
@@ -129,7 +131,7 @@
     const points = rows.filter((row) => models[row[0]][key]).map((row) => ({ model: models[row[0]].label, family: models[row[0]].family, cost: models[row[0]][key], score: row[2], rank: row[1], first: row === rows[0] }));
     if (!key || !points.length) return null;
     const title = key === "gflops" ? "GFLOPs an image (logarithmic)" : "parameters (logarithmic)";
-    return { name: "cost", datasets: { table: points }, patch: { width: width(node) - 70 }, edit: (spec) => { spec.layer[0].encoding.x.title = title; } };
+    return { name: "cost", datasets: { table: points }, patch: { width: width(node), autosize: FIT }, edit: (spec) => { spec.layer[0].encoding.x.title = title; } };
   });
 
   report.watchers.push(() => redraw());
