@@ -2,6 +2,7 @@
 
 from vlmrank.chunk import compute_conductance
 from vlmrank.identity import FREE_OPTIONS
+from vlmrank.resources import given
 from vlmrank.runlog import announce, job
 from vlmrank.store import read_json
 
@@ -19,6 +20,7 @@ def main(snakemake) -> None:
         store=config["store"] or f"{config['results']}/store",
         cache=config["cache"],
         threads=snakemake.threads,
+        given=given(snakemake.resources),
         say=announce,
     )
 

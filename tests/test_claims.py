@@ -179,7 +179,7 @@ def test_what_another_process_holds_is_waited_for(tmp_path):
     assert (folder / "a").read_text() == "made by the other"
 
 
-@pytest.mark.parametrize(("limit", "deaths"), [(0.1, 1), (1000, 0)])
+@pytest.mark.parametrize(("limit", "deaths"), [(0.001, 1), (1000, 0)])
 def test_a_time_limit_is_a_death_and_a_cancellation_is_none(tmp_path, limit, deaths):
     code = f"""
 import time

@@ -296,8 +296,10 @@ def share_out(
                 yield Poison(key, reason)
                 claim.release()
                 continue
-            yield claim
-            claim.release()
+            try:
+                yield claim
+            finally:
+                claim.release()
             if finished(key):
                 claims.forget([other for other in keys if len(claims.deaths(other)) < DEATHS_OF_A_RESULT])
         for key in later:
@@ -323,31 +325,36 @@ def _given_up(own: Sequence[Mapping[str, Any]], all_of_them: Sequence[Mapping[st
 
 
 @contextlib.contextmanager
-def until_terminated(limit_seconds: float | None, started: float) -> Iterator[Callable[[Claim], None]]:
+def until_terminated(minutes: float | None, started: float) -> Iterator[Callable[[Claim], None]]:
     """Turn SIGTERM, which a scheduler sends before it kills, into an orderly end.
 
     Inside the block SIGTERM raises `SystemExit(143)`. The yielded function is to be called with each claim that is
-    begun: if the signal comes when at least nine tenths of the time limit are used up, the scheduler's limit is taken
-    to be the cause and recorded as a death; otherwise (cancelled, preempted) the claim is only given back.
+    begun; the last one is given back when the block ends in whatever way. If the signal comes when at least nine tenths
+    of the time limit are used up, that limit is taken to be the cause and recorded as a death; otherwise the job was
+    cancelled or preempted, which says nothing about the result.
 
     Parameters
     ----------
-    limit_seconds : of the job, None if it has none.
+    minutes : time limit of the job, None if it has none.
     started : `time.monotonic()` at its start.
     """
     current: list[Claim] = []
 
+    def begin(claim: Claim) -> None:
+        current[:] = [claim]
+
     def end(number: int, frame: object) -> None:
-        used = time.monotonic() - started
-        if current and limit_seconds and used >= 0.9 * limit_seconds:
-            current[-1].died(f"it reached its time limit of {limit_seconds / 60:.0f} min")
+        used = (time.monotonic() - started) / 60
+        if current and minutes and used >= 0.9 * minutes:
+            current[0].died(f"it reached its time limit of {minutes:g} min")
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield current.append
-        return
-    previous = signal.signal(signal.SIGTERM, end)
+    main = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, end) if main else None
     try:
-        yield current.append
+        yield begin
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        if main:
+            signal.signal(signal.SIGTERM, previous)
+        for claim in current:
+            claim.release()

@@ -1,0 +1,156 @@
+"""How much memory and time a job needs, and how many datasets fit into one, from the facts of its model.
+
+The numbers come from `MEASURED`, printed by benchmarks/resources.py. They are meant to be enough at the first attempt
+and are multiplied by the number of the attempt, so that a job that ran out of either gets more.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model on one thread of a shared 2-core machine, float32, 16 samples (image, path point) a pass.
+
+    Attributes
+    ----------
+    architecture : OpenCLIP's name; random weights.
+    parameters : both towers, millions.
+    image_size : pixels.
+    load_mb : peak memory once the model is loaded, Python and its packages included.
+    peak_mb : peak memory after a pass forward and backward on the CPU.
+    sample_s : seconds a sample.
+    """
+
+    architecture: str
+    parameters: float
+    image_size: int
+    load_mb: int
+    peak_mb: int
+    sample_s: float
+
+
+MEASURED = (Measured("RN50", 102.0, 224, 1804, 3115, 1.493),)
+
+# What a job has beside the model: Python with torch and open_clip, and Snakemake, which runs twice inside a SLURM job.
+PROGRAM_MB, SNAKEMAKE_MB = 1000, 600
+# A GPU job maps CUDA's libraries into host memory; its activations are on the card. Not measured: allow this much.
+CUDA_MB = 3000
+# A parameter in float32, once as read from the file and once in the model.
+BYTES_A_PARAMETER = 8
+SAMPLES_A_PASS = 16
+# A GPU is at least this much faster than one thread. Deliberately low and not measured.
+GPU_FACTOR = 20
+# Python, torch and the two Snakemakes; on a busy file system, that is minutes.
+START_MINUTES = 5
+SAFETY = 2.0
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What to ask a scheduler for.
+
+    Attributes
+    ----------
+    memory_mb : host memory in MB.
+    minutes : time limit.
+    """
+
+    memory_mb: int
+    minutes: int
+
+
+def given(resources: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> dict[str, int]:
+    """What a job was really given, of what was asked for: memory and time only bind inside a scheduler's job.
+
+    Examples
+    --------
+    >>> given({"gpu": 1, "mem_mb": 4000, "runtime": 30}, {"SLURM_JOB_ID": "7"})
+    {'gpus': 1, 'memory_mb': 4000, 'minutes': 30}
+    >>> given({"gpu": 1, "mem_mb": 4000, "runtime": 30}, {})
+    {'gpus': 1}
+    """
+    names = {"gpu": "gpus"}
+    if "SLURM_JOB_ID" in environment:
+        names |= {"mem_mb": "memory_mb", "runtime": "minutes"}
+    found = {ours: resources.get(theirs) for theirs, ours in names.items()}
+    return {name: value for name, value in found.items() if isinstance(value, int)}
+
+
+def _size(model: Mapping[str, Any]) -> tuple[float, float]:
+    """Millions of parameters and pixels a side of a model card; those of a ViT-L/14 where it does not say."""
+    return float(model.get("parameters") or 428e6) / 1e6, float(model.get("image_size") or 224)
+
+
+def sample_cost(model: Mapping[str, Any]) -> tuple[float, float]:
+    """Megabytes and seconds of one sample (image, path point), forward and backward on one thread.
+
+    Interpolated between the measured models by parameters, and in proportion to the pixels.
+    """
+    millions, side = _size(model)
+    rows = sorted(MEASURED, key=lambda row: row.parameters)
+    above = [row for row in rows if row.parameters >= millions] or rows[-1:]
+    costly = max(above[:2] if len(above) > 1 else above, key=lambda row: row.sample_s / row.image_size**2)
+    scale = (side / costly.image_size) ** 2 * max(1.0, millions / costly.parameters)
+    return (costly.peak_mb - costly.load_mb) / SAMPLES_A_PASS * scale, costly.sample_s * scale
+
+
+def conductance_needs(
+    model: Mapping[str, Any], datasets: int, *, images: int, points: int, gpu: bool, threads: int = 1, attempt: int = 1
+) -> Needs:
+    """Needs of one job that computes a model's conductance on a chunk of datasets.
+
+    Parameters
+    ----------
+    model : model card: `parameters`, `image_size`.
+    datasets : datasets in the chunk.
+    images : K, images a dataset.
+    points : path steps.
+    gpu : whether it computes on a GPU.
+    threads : of a CPU job.
+    attempt : 1, 2, ...
+
+    Examples
+    --------
+    >>> small = {"parameters": 5e6, "image_size": 64}
+    >>> conductance_needs(small, 20, images=16, points=16, gpu=False).memory_mb < 2500
+    True
+    """
+    millions, _ = _size(model)
+    megabytes, seconds = sample_cost(model)
+    memory = PROGRAM_MB + SNAKEMAKE_MB + millions * BYTES_A_PARAMETER + (CUDA_MB if gpu else megabytes * SAMPLES_A_PASS)
+    work = datasets * images * (points + 1) * seconds / (GPU_FACTOR if gpu else max(1, threads))
+    return _rounded(memory, START_MINUTES + SAFETY * work / 60, attempt)
+
+
+def accuracy_needs(model: Mapping[str, Any], images: int, *, gpu: bool, threads: int = 1, attempt: int = 1) -> Needs:
+    """Needs of one job that measures a model's accuracy on `images` test images, each a third of a sample."""
+    millions, _ = _size(model)
+    megabytes, seconds = sample_cost(model)
+    memory = PROGRAM_MB + SNAKEMAKE_MB + millions * BYTES_A_PARAMETER + (CUDA_MB if gpu else megabytes * SAMPLES_A_PASS)
+    work = images * (0.01 + seconds / 3 / (GPU_FACTOR if gpu else max(1, threads)))
+    return _rounded(memory, START_MINUTES + SAFETY * work / 60, attempt)
+
+
+def gather_needs(datasets: int, images: int, *, models: int = 1, attempt: int = 1) -> Needs:
+    """Needs of a job that reads the pairs of `models` models: no torch, arrays of some megabytes a pair."""
+    return _rounded(
+        1500 + 0.05 * datasets * images + 2 * models,
+        START_MINUTES + datasets * datasets * images * models / 20_000,
+        attempt,
+    )
+
+
+def datasets_in(minutes: float, model: Mapping[str, Any], *, images: int, points: int, gpu: bool) -> int:
+    """How many datasets of a model fit into a time limit at the first attempt; at least 1."""
+    one = conductance_needs(model, 1, images=images, points=points, gpu=gpu).minutes - START_MINUTES
+    return max(1, math.floor((minutes - START_MINUTES) / max(one, 1e-9)))
+
+
+def _rounded(memory: float, minutes: float, attempt: int) -> Needs:
+    return Needs(memory_mb=100 * math.ceil(memory / 100) * attempt, minutes=5 * math.ceil(minutes / 5) * attempt)
