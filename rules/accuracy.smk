@@ -20,8 +20,13 @@ if MEASURED:
             "<logs>/measure_accuracy/{model}.log",
         benchmark:
             "<benchmarks>/measure_accuracy/{model}.tsv"
+        retries: 3
         conda:
-            "../envs/cpu.yaml"
+            TORCH
+        resources:
+            gpu=GPUS,
+            mem_mb=accuracy_needs("memory_mb"),
+            runtime=accuracy_needs("minutes"),
         params:
             options={"precision": config["conductance"]["precision"]},
             code=code("vlmrank.accuracy:measure_accuracy", "vlmrank.zoo:load_model"),

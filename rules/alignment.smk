@@ -9,8 +9,13 @@ rule align_blocks:
         "<logs>/align_blocks/{model}.log",
     benchmark:
         "<benchmarks>/align_blocks/{model}.tsv"
+    group:
+        "gather_{model}"
     conda:
         "../envs/report.yaml"
+    resources:
+        mem_mb=gather_needs("memory_mb"),
+        runtime=gather_needs("minutes"),
     params:
         datasets=list(DATASETS),
         sources=SOURCES,

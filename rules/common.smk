@@ -10,8 +10,9 @@ SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 if SCRIPTS.is_dir():
     sys.path.insert(0, str(SCRIPTS))
 
-from vlmrank import configuration, identity, runlog, sheets
+from vlmrank import configuration, identity, resources, runlog, sheets
 from vlmrank.errors import VlmrankError
+from vlmrank.store import read_json
 
 
 class InputError(WorkflowError):
@@ -86,6 +87,54 @@ def inputs_of(row):
 
 def of_models(pattern, **wildcards):
     return expand(pattern, model=MODELS, **wildcards)
+
+
+GPUS = 0 if config["conductance"]["device"] == "cpu" else 1
+TORCH = "../envs/gpu.yaml" if GPUS else "../envs/cpu.yaml"
+
+
+@cache
+def card(path, *keys):
+    """Facts of a model or dataset; of an unreadable card none, since its own job reports that."""
+    try:
+        found = read_json(path)
+    except ValueError:
+        found = {}
+    return {key: found.get(key) for key in keys}
+
+
+def model_needs(function, amount, what, **options):
+    """A resource (memory_mb or minutes) as a function of the model's card, an amount of work and the attempt."""
+
+    def needed(wildcards, input, threads, attempt):
+        size = amount(input) if callable(amount) else amount
+        model = card(input.model, "parameters", "image_size")
+        facts = function(model, size, gpu=GPUS > 0, threads=threads, attempt=attempt, **options)
+        return getattr(facts, what)
+
+    return needed
+
+
+def conductance_needs(datasets, what):
+    options = {"images": config["images"]["per_dataset"], "points": config["conductance"]["points"]}
+    if config["conductance"]["tolerance"] is not None:
+        options["points"] = config["conductance"]["max_points"]
+    return model_needs(resources.conductance_needs, datasets, what, **options)
+
+
+def accuracy_needs(what):
+    def images(input):
+        return sum(card(path, "n_test")["n_test"] or 0 for path in input.datasets)
+
+    return model_needs(resources.accuracy_needs, images, what)
+
+
+def gather_needs(what, models=1):
+    def needed(wildcards, attempt):
+        images = config["images"]["per_dataset"]
+        return getattr(resources.gather_needs(len(DATASETS), images, models=models, attempt=attempt), what)
+
+    return needed
 
 
 runlog.open_channel(f"{LOGS}/run.log")

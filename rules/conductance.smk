@@ -1,4 +1,5 @@
 # One job loads a model once and computes all pairs of a chunk of datasets; finished pairs come from the result store.
+# A process that dies is tried again (retries); a pair at which two died becomes a failed pair, so four tries always end.
 # What does not change a result (store, cache, device, batch) is read from the configuration, so that it is no parameter.
 CHUNK = config["conductance"]["datasets_per_job"] or len(DATASETS)
 CHUNKS = [list(DATASETS)[start : start + CHUNK] for start in range(0, len(DATASETS), CHUNK)]
@@ -19,8 +20,13 @@ for number, chunk in enumerate(CHUNKS):
             f"<logs>/{name}/{{model}}.log",
         benchmark:
             f"<benchmarks>/{name}/{{model}}.tsv"
+        retries: 3
         conda:
-            "../envs/cpu.yaml"
+            TORCH
+        resources:
+            gpu=GPUS,
+            mem_mb=conductance_needs(len(chunk), "memory_mb"),
+            runtime=conductance_needs(len(chunk), "minutes"),
         params:
             options={key: value for key, value in config["conductance"].items() if key not in identity.FREE_OPTIONS},
             code=code("vlmrank.chunk:compute_conductance", "vlmrank.pairs:compute_pairs", "vlmrank.zoo:load_model"),

@@ -9,8 +9,13 @@ rule compute_dcd:
         "<logs>/compute_dcd/{model}.log",
     benchmark:
         "<benchmarks>/compute_dcd/{model}.tsv"
+    group:
+        "gather_{model}"
     conda:
         "../envs/report.yaml"
+    resources:
+        mem_mb=gather_needs("memory_mb"),
+        runtime=gather_needs("minutes"),
     params:
         options=config["divergence"],
         code=code(

@@ -8,8 +8,13 @@ rule gather_evidence:
         "<logs>/gather_evidence/{model}.log",
     benchmark:
         "<benchmarks>/gather_evidence/{model}.tsv"
+    group:
+        "gather_{model}"
     conda:
         "../envs/report.yaml"
+    resources:
+        mem_mb=gather_needs("memory_mb"),
+        runtime=gather_needs("minutes"),
     params:
         datasets=list(DATASETS),
         sources=SOURCES,
@@ -42,8 +47,13 @@ rule evaluate_methods:
         "<logs>/evaluate_methods/all.log",
     benchmark:
         "<benchmarks>/evaluate_methods/all.tsv"
+    group:
+        "gather"
     conda:
         "../envs/report.yaml"
+    resources:
+        mem_mb=gather_needs("memory_mb", models=len(MODELS)),
+        runtime=gather_needs("minutes", models=len(MODELS)),
     params:
         models=list(MODELS),
         domains={name: row.domain for name, row in DATASETS.items()},

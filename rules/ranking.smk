@@ -18,8 +18,13 @@ rule rank_models:
         "<logs>/rank_models/{target}.log",
     benchmark:
         "<benchmarks>/rank_models/{target}.tsv"
+    group:
+        "gather"
     conda:
         "../envs/report.yaml"
+    resources:
+        mem_mb=gather_needs("memory_mb", models=len(MODELS)),
+        runtime=gather_needs("minutes", models=len(MODELS)),
     params:
         models=list(MODELS),
         sources=SOURCES,

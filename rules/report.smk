@@ -72,8 +72,13 @@ rule build_report:
         "<logs>/build_report/all.log",
     benchmark:
         "<benchmarks>/build_report/all.tsv"
+    group:
+        "gather"
     conda:
         "../envs/report.yaml"
+    resources:
+        mem_mb=gather_needs("memory_mb", models=len(MODELS)),
+        runtime=gather_needs("minutes", models=len(MODELS)),
     params:
         models=list(MODELS),
         datasets=list(DATASETS),
