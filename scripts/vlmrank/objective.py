@@ -38,7 +38,9 @@ class Objective:
 
     def __call__(self, embedding: Tensor, rows: Tensor) -> Tensor:
         """Return F [N] of embeddings [N, D], of which row i belongs to image `rows[i]`."""
-        directions = self.directions.to(embedding.device, embedding.dtype)[rows.to(embedding.device)]
+        if embedding.dtype in (torch.float16, torch.bfloat16):
+            embedding = embedding.float()
+        directions = self.directions.to(embedding)[rows.to(embedding.device)]
         return self.scale * (F.normalize(embedding, dim=-1) * directions).sum(-1)
 
 

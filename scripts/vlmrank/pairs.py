@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import time
@@ -15,16 +16,22 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
 
 import vlmrank
-from vlmrank.blocks import visual_blocks
-from vlmrank.conductance import layer_conductance
+from vlmrank.blocks import Block, visual_blocks
+from vlmrank.conductance import Conductance, layer_conductance
 from vlmrank.errors import FailedPair, VlmrankError
+from vlmrank.memory import map_chunks
 from vlmrank.objective import embedding_objective, zero_shot_objective
-from vlmrank.quadrature import arc_length_alphas, uniform_alphas
+from vlmrank.quadrature import arc_length_curve, path_positions, uniform_curve
+from vlmrank.reduction import at_least_float32
+from vlmrank.refinement import refine_conductance
+from vlmrank.secant import is_piecewise_linear
 from vlmrank.store import FAILED, OK, Pair
 
 logger = logging.getLogger(__name__)
+PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class ConductanceOptions:
     device : `auto`, `cpu` or `cuda`.
     engine : `vlmrank` or `captum`.
     batch : `auto`, or samples a pass.
+    rule : `auto`, or a rule of `vlmrank.quadrature`.
     seed : stored with the result; nothing here is random.
     """
 
@@ -56,6 +64,7 @@ class ConductanceOptions:
     device: str = "auto"
     engine: str = "vlmrank"
     batch: int | str = "auto"
+    rule: str = "auto"
     seed: int = 0
 
 
@@ -84,84 +93,177 @@ class PairTask:
 
 
 @torch.no_grad()
-def _class_embeddings(model: nn.Module, tokenizer, classes, templates, device, batch: int = 256) -> Tensor:
-    prompts = [template.replace("{c}", name) for name in classes for template in templates]
-    parts = [model.encode_text(tokenizer(prompts[i : i + batch]).to(device)) for i in range(0, len(prompts), batch)]
-    embedding = F.normalize(torch.cat(parts), dim=-1).view(len(classes), len(templates), -1).mean(1)
+def _class_embeddings(model: nn.Module, tokenizer, task: PairTask, device: torch.device) -> Tensor:
+    """Class-text embeddings [classes, D] of unit length: the mean over templates of unit-length text embeddings."""
+    templates = list(task.templates) or ["{c}"]
+    prompts = [template.replace("{c}", name) for name in task.classes for template in templates]
+    text = map_chunks(model.encode_text, tokenizer(prompts).to(device), chunk=256).float()
+    embedding = F.normalize(text, dim=-1).view(len(task.classes), len(templates), -1).mean(1)
     return F.normalize(embedding, dim=-1)
 
 
 def _baseline(kind: str, images: Tensor, preprocess) -> Tensor:
     if kind == "black":
         black = preprocess(Image.new("RGB", (images.shape[-1], images.shape[-2])))
-        return black.to(images)[None]
+        return black.to(images)[None].expand_as(images)
     if kind == "mean":
-        return images.mean(0, keepdim=True)
+        return images.mean(0, keepdim=True).expand_as(images)
     if kind == "blur":
-        from torchvision.transforms.functional import gaussian_blur
-
         sigma = images.shape[-1] / 16
         size = 2 * min(int(3 * sigma), (min(images.shape[-2:]) - 1) // 2) + 1
         return gaussian_blur(images, [size, size], [sigma, sigma])
     raise VlmrankError(f"baseline {kind!r} is none of black, mean, blur")
 
 
-def _compute(loaded, task: PairTask, options: ConductanceOptions) -> Pair:
-    device = next(loaded.visual.parameters()).device
-    dtype = next(loaded.visual.parameters()).dtype
-    if isinstance(task.images, Tensor):
-        images = task.images
-    else:
-        if not len(task.images):
-            raise FailedPair("no image could be used")
-        images = torch.stack([loaded.preprocess(image) for image in task.images])
-    if not len(images):
+@contextlib.contextmanager
+def _precision(name: str, device: torch.device) -> Iterator[torch.dtype]:
+    """Run the towers in a precision; yields the dtype of weights and images.
+
+    `float32` is the same arithmetic on every device, `tf32` lets a GPU round the factors of matrix products and
+    convolutions to 10 bits, `bfloat16` runs those operations under autocast and keeps the rest, the residual stream of
+    transformers included, in float32.
+    """
+    if name not in PRECISIONS:
+        raise VlmrankError(f"precision {name!r} is none of {', '.join(PRECISIONS)}")
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, convolution.allow_tf32
+    matmul.allow_tf32 = convolution.allow_tf32 = name == "tf32"
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=name == "bfloat16"):
+            yield torch.float64 if name == "float64" else torch.float32
+    finally:
+        matmul.allow_tf32, convolution.allow_tf32 = before
+
+
+def _preprocess(loaded, task: PairTask) -> tuple[Tensor, list[str], dict[str, str]]:
+    """Return images [K, 3, H, W], their identifiers, and the reasons for those that could not be used."""
+    failed = dict(task.failed_images)
+    if len(task.images) != len(task.image_ids):
+        raise VlmrankError(f"{task.dataset}: {len(task.images)} images but {len(task.image_ids)} identifiers")
+    tensors, names = [], []
+    for image, name in zip(task.images, task.image_ids, strict=True):
+        try:
+            tensors.append(image if isinstance(image, Tensor) else loaded.preprocess(image))
+            names.append(name)
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for a broken image
+            failed[name] = f"cannot be decoded: {error}"
+    if not tensors:
         raise FailedPair("no image could be used")
-    images = images.to(device, dtype)
+    return torch.stack(tensors), names, failed
+
+
+def choose_rule(options: ConductanceOptions, blocks: Sequence[Block]) -> str:
+    """Return the quadrature rule: captum has one; `auto` is secant for towers of ReLU and linear layers."""
+    if options.engine == "captum":
+        return "left"
+    if options.rule != "auto":
+        return options.rule
+    return "secant" if is_piecewise_linear(blocks) else "clenshaw-curtis"
+
+
+def _conductance(model: nn.Module, blocks, images, baseline, objective, options, rule: str, batch) -> Conductance:
+    curve = uniform_curve
+    if options.nodes == "arc-length" and options.engine == "vlmrank":
+        curve = arc_length_curve(model.encode_image, blocks, images, baseline, batch=batch or 8)
+    if options.tolerance is not None:
+        if options.engine == "captum":
+            raise VlmrankError("captum's engine takes a fixed number of points: set tolerance to null")
+        return refine_conductance(
+            model.encode_image,
+            blocks,
+            images,
+            baseline,
+            scalar=objective,
+            curve=curve,
+            points=options.points,
+            tolerance=options.tolerance,
+            max_points=options.max_points,
+            rule=rule,
+            chunk_size=batch,
+        )
+    return layer_conductance(
+        model.encode_image,
+        blocks,
+        images,
+        baseline,
+        scalar=objective,
+        alphas=curve(path_positions(options.points, rule)),
+        rule=rule,
+        chunk_size=batch,
+        engine=options.engine,
+    )
+
+
+def _sums_agree(result: Conductance) -> bool:
+    """Whether all blocks sum to the same number, as the secant rule guarantees for ReLU and linear layers."""
+    sums = torch.stack([values.sum(-1) for values in result.blocks.values()], -1)
+    mass = torch.stack([values.abs().sum(-1) for values in result.blocks.values()], -1).mean(-1)
+    spread = sums.amax(-1) - sums.amin(-1)
+    return bool((~spread.isfinite() | (spread <= 1e-2 * mass + 1e-12)).all())
+
+
+def _not_finite(result: Conductance, names: Sequence[str]) -> dict[int, str]:
+    """Images with a value that is not finite, and the first block that has one."""
+    reasons = {}
+    for path, values in result.blocks.items():
+        for k in (~values.isfinite().all(-1)).nonzero()[:, 0].tolist():
+            reasons.setdefault(k, f"block {path}: output or gradient is not finite")
+    for k in (~result.score.isfinite().all(-1)).nonzero()[:, 0].tolist():
+        reasons.setdefault(k, "the objective is not finite")
+    return reasons
+
+
+def _compute(loaded, task: PairTask, options: ConductanceOptions) -> Pair:
     model = loaded.model
+    device = next(loaded.visual.parameters()).device
+    images, names, failed = _preprocess(loaded, task)
     blocks = visual_blocks(loaded.visual)
     paths = {id(module): path for path, module in model.named_modules()}
-    baseline = _baseline(options.baseline, images, loaded.preprocess)
     batch = None if options.batch == "auto" else int(options.batch)
-    with torch.no_grad():
-        embedding = torch.cat([model.encode_image(part) for part in images.split(batch or 16)])
-    class_embedding = None
-    if options.objective == "zero-shot" and len(task.classes):
-        class_embedding = _class_embeddings(model, loaded.tokenizer, task.classes, task.templates, device)
-        objective = zero_shot_objective(embedding, class_embedding, model.logit_scale.exp().item())
-    else:
-        objective = embedding_objective(embedding)
-    if options.nodes == "uniform":
-        alphas = uniform_alphas(options.points)
-    else:
-        alphas = arc_length_alphas(
-            model.encode_image, blocks, images, baseline.expand_as(images), points=options.points
-        )
-    result = layer_conductance(
-        model.encode_image, blocks, images, baseline, scalar=objective, alphas=alphas, chunk_size=batch
-    )
-    finite = torch.stack([values.isfinite().all(-1) for values in result.blocks.values()]).all(0)
-    finite = (finite & result.score.isfinite().all(-1)).numpy()
-    failed = dict(task.failed_images)
-    failed |= {task.image_ids[k]: "a block's output or gradient is not finite" for k in np.flatnonzero(~finite)}
-    if not finite.any():
-        raise FailedPair("block outputs or gradients are not finite for any image")
+    with _precision(options.precision, device) as dtype:
+        model.to(dtype)
+        images = images.to(device, dtype)
+        baseline = _baseline(options.baseline, images, loaded.preprocess)
+        with torch.no_grad():
+            embedding = map_chunks(model.encode_image, images, chunk=batch or 16)
+        embedding = at_least_float32(embedding)
+        class_embedding = None
+        if options.objective == "zero-shot" and len(task.classes):
+            class_embedding = _class_embeddings(model, loaded.tokenizer, task, device).to(embedding.dtype)
+            objective = zero_shot_objective(embedding, class_embedding, model.logit_scale.exp().item())
+        elif options.objective in ("zero-shot", "embedding"):
+            objective = embedding_objective(embedding)
+        else:
+            raise VlmrankError(f"objective {options.objective!r} is none of zero-shot, embedding")
+        rule = choose_rule(options, blocks)
+        result = _conductance(model, blocks, images, baseline, objective, options, rule, batch)
+        if rule == "secant" and options.precision != "bfloat16" and not _sums_agree(result):
+            logger.warning("%s: blocks are not of ReLU and linear layers; clenshaw-curtis instead", task.dataset)
+            rule = "clenshaw-curtis"
+            result = _conductance(model, blocks, images, baseline, objective, options, rule, batch)
+    reasons = _not_finite(result, names)
+    failed |= {names[k]: reason for k, reason in reasons.items()}
+    good = [k for k in range(len(names)) if k not in reasons]
+    if not good:
+        raise FailedPair(f"no image could be used; {names[0]}: {reasons[0]}")
 
     def rows(value: Tensor | None) -> np.ndarray | None:
-        return None if value is None else value.float().cpu().numpy()[finite]
+        return None if value is None else value.float().cpu().numpy()[good]
 
+    nodes = options.nodes if options.engine == "vlmrank" else "uniform"
     return Pair(
-        blocks={paths[id(b.module)]: rows(result.blocks[b.path]) for b in blocks},
-        score=result.score.numpy()[finite],
+        blocks={paths[id(block.module)]: rows(result.blocks[block.path]) for block in blocks},
+        score=result.score.numpy()[good],
         delta=rows(result.delta),
-        pseudo_label=objective.pseudo_label.cpu().numpy()[finite],
-        image_id=[task.image_ids[k] for k in np.flatnonzero(finite)],
+        pseudo_label=objective.pseudo_label.cpu().numpy()[good],
+        image_id=[names[k] for k in good],
         alphas=result.alphas,
         logits=rows(objective.logits),
         embedding=rows(F.normalize(embedding, dim=-1)),
         class_embedding=None if class_embedding is None else class_embedding.float().cpu().numpy(),
+        error=rows(result.error),
         failed_images=failed,
-        attributes={"objective": objective.name},
+        attributes={"objective": objective.name, "quadrature": f"{nodes} {rule}, {len(result.alphas) - 1} steps"},
     )
 
 
@@ -175,6 +277,7 @@ def compute_pairs(loaded, tasks: Iterable[PairTask], options: ConductanceOptions
     options : how conductance is computed.
     """
     card = loaded.card
+    loaded.model.eval()
     for task in tasks:
         started = time.perf_counter()
         try:
@@ -192,7 +295,7 @@ def compute_pairs(loaded, tasks: Iterable[PairTask], options: ConductanceOptions
             "dataset": task.dataset,
             "objective": options.objective,
             "baseline": options.baseline,
-            "quadrature": f"{options.nodes} trapezoid" if options.engine == "vlmrank" else "uniform left",
+            "quadrature": options.nodes,
             "precision": options.precision,
             "device": torch.cuda.get_device_name(parameter.device) if parameter.is_cuda else "cpu",
             "seed": options.seed,

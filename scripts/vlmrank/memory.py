@@ -1,0 +1,120 @@
+"""How many samples fit into memory, and what to do when they do not."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+CPU_SAMPLES, CUDA_SAMPLES = 32, 2048
+"""Most samples a pass: beyond these a bigger batch is no faster."""
+_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception says that memory ran out, on a GPU or on the CPU.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), is_out_of_memory(ValueError("x"))
+    (True, False)
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _MESSAGES)
+
+
+def _number(path: str) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(path).read_text())
+    return None
+
+
+def _cpu_bytes() -> int:
+    free = 2 << 30  # where the system does not tell
+    with contextlib.suppress(OSError):
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) << 10
+    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
+    if limit is not None and used is not None:
+        free = min(free, limit - used)
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            free = min(free, limit - pages * resource.getpagesize())
+    return max(free, 0)
+
+
+def budget_bytes(device: torch.device) -> int:
+    """Return the bytes that may be filled on a device now: 85 % of what is free on a GPU, half of it on the CPU."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(0.85 * free)
+    return _cpu_bytes() // 2
+
+
+@contextlib.contextmanager
+def count_saved_bytes(parameters: Callable[[], Iterator[Tensor]]) -> Iterator[dict[int, int]]:
+    """Collect the storages that autograd keeps for the backward pass, the network's own parameters left out.
+
+    Yields a mapping from storage address to bytes, which fills as the forward pass runs.
+    """
+    own = {parameter.untyped_storage().data_ptr() for parameter in parameters()}
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield sizes
+
+
+def release(device: torch.device) -> None:
+    """Give memory back after an allocation failed."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def even_chunk(total: int, most: int) -> int:
+    """Return the chunk size that cuts `total` samples into equal chunks of at most `most`.
+
+    Examples
+    --------
+    >>> even_chunk(272, 100), even_chunk(5, 100)
+    (91, 5)
+    """
+    most = max(1, min(most, total))
+    return -(-total // -(-total // most))
+
+
+def map_chunks(function: Callable[[Tensor], Tensor], samples: Tensor, chunk: int) -> Tensor:
+    """Return the concatenated `function` of chunks of `samples`; on out-of-memory the chunk is halved, nothing is lost.
+
+    Raises
+    ------
+    the last error, if a single sample does not fit.
+    """
+    done, start = [], 0
+    while start < len(samples):
+        try:
+            done.append(function(samples[start : start + chunk]))
+            start += chunk
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or chunk == 1:
+                raise
+        chunk //= 2
+        release(samples.device)
+    return torch.cat(done)

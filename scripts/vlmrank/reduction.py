@@ -1,0 +1,204 @@
+"""From the outputs and gradients of consecutive path nodes to channel conductances, chunk by chunk.
+
+Samples are numbered f = k (n+1) + j for image k and node j. A reduction is told which samples a pass holds (`begin`),
+gets h and g of each block (`add`), and makes the sums its own only when the whole pass succeeded (`commit`); after
+a failure it forgets the pass (`rollback`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlmrank.blocks import Block
+from vlmrank.quadrature import chebyshev_nodes, step_mean_matrix, stieltjes_matrix
+
+
+def channel_sum(values: Tensor, axis: int) -> Tensor:
+    """Return the sum of [N, ...] over all axes but the first and the channel axis: [N, C]."""
+    axis = axis % values.ndim
+    others = [d for d in range(1, values.ndim) if d != axis]
+    return values.sum(others) if others else values
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return half-precision values as float32."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+class Reduction:
+    """What the two reductions share: totals [K, C_b] a block and the scores at both ends of the path.
+
+    Attributes
+    ----------
+    least : fewest samples a pass can have.
+    total : float64 [K, C_b] a block.
+    score : float64 [K, 2], F(x) and F(x').
+    """
+
+    least = 1
+
+    def __init__(self, blocks: Sequence[Block], count: int, points: int):
+        self.blocks, self.count, self.points = blocks, count, points
+        self.total: list[Tensor] = []
+        self.score: Tensor | None = None
+        self._pending: list[tuple[int, Tensor, Tensor]] = []
+
+    def begin(self, start: int, stop: int, device: torch.device) -> Tensor | None:
+        """Prepare for samples start <= f < stop; return the step-mean matrix [N, N] if the rule has one."""
+        raise NotImplementedError
+
+    def add(self, index: int, h: Tensor, g: Tensor) -> None:
+        """Take output and gradient [N, ...] of block `index`."""
+        raise NotImplementedError
+
+    def rollback(self) -> None:
+        """Forget the pass that failed."""
+        self._pending = []
+
+    def _finish(self) -> int:
+        raise NotImplementedError
+
+    def commit(self, rows: Tensor, nodes: Tensor, f: Tensor) -> int:
+        """Keep the sums of the pass whose samples have F `f`; return the first sample of the next pass."""
+        if not self.total:
+            new = {"dtype": torch.float64, "device": f.device}
+            self.total = [torch.zeros(self.count, block.channels, **new) for block in self.blocks]
+            self.score = torch.full((self.count, 2), torch.nan, **new)
+        for index, images, values in self._pending:
+            self.total[index].index_add_(0, images, values.double())
+        self._pending = []
+        for column, node in ((0, self.points - 1), (1, 0)):
+            at_end = nodes == node
+            self.score[rows[at_end], column] = f[at_end].double()
+        return self._finish()
+
+
+class Panels(Reduction):
+    """sum over panels of sum_ij S_ij g_i h_j; nodes of an unfinished panel are carried to the next pass.
+
+    Parameters
+    ----------
+    degrees : steps of each panel, n in all.
+    rule : of `vlmrank.quadrature.stieltjes_matrix`.
+    """
+
+    def __init__(self, blocks: Sequence[Block], count: int, degrees: Sequence[int], rule: str):
+        super().__init__(blocks, count, sum(degrees) + 1)
+        starts = np.concatenate([[0], np.cumsum(degrees)[:-1]])
+        self.starts = (np.arange(count)[:, None] * self.points + starts).ravel()
+        self.degrees = np.tile(degrees, count)
+        self.images = np.repeat(np.arange(count), len(degrees))
+        self.matrices = {m: torch.as_tensor(stieltjes_matrix(chebyshev_nodes(m), rule)) for m in set(degrees)}
+        self.next = 0
+        self.carry: dict[int, tuple[Tensor, Tensor]] = {}
+        self._new_carry: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def begin(self, start: int, stop: int, device: torch.device) -> None:
+        ends = self.starts + self.degrees
+        after = int(np.searchsorted(ends, stop, side="left"))  # panels whose last node is before `stop`
+        first = min(start, int(self.starts[self.next])) if self.next < len(self.starts) else start
+        done = np.arange(self.next, after)
+        self._groups = []
+        for degree in np.unique(self.degrees[done]):
+            chosen = done[self.degrees[done] == degree]
+            index = (self.starts[chosen] - first)[:, None] + np.arange(degree + 1)
+            images = torch.as_tensor(self.images[chosen], device=device)
+            self._groups.append((int(degree), torch.as_tensor(index, device=device), images))
+        self._after, self._stop = after, stop
+        keep = int(self.starts[after]) if after < len(self.starts) else stop
+        self._keep = max(stop - keep, 0)
+        return None
+
+    def add(self, index: int, h: Tensor, g: Tensor) -> None:
+        block = self.blocks[index]
+        h, g = at_least_float32(h), at_least_float32(g)
+        if index in self.carry:
+            h, g = (torch.cat(pair) for pair in zip(self.carry[index], (h, g), strict=True))
+        for degree, where, images in self._groups:
+            matrix = self.matrices[degree].to(h)
+            # a few panels at a time on the CPU, so that they stay in its cache
+            size = len(where) if h.is_cuda else 1
+            sums = [
+                panel_sum(matrix, h, g, where[p : p + size], block.axis % h.ndim) for p in range(0, len(where), size)
+            ]
+            self._pending.append((index, images, torch.cat(sums)))
+        if self._keep:
+            self._new_carry[index] = (h[-self._keep :].clone(), g[-self._keep :].clone())
+
+    def rollback(self) -> None:
+        super().rollback()
+        self._new_carry = {}
+
+    def _finish(self) -> int:
+        self.carry, self._new_carry = self._new_carry, {}
+        self.next = self._after
+        return self._stop
+
+
+def panel_sum(matrix: Tensor, h: Tensor, g: Tensor, where: Tensor, axis: int) -> Tensor:
+    """Return sum_ij S_ij g_i h_j of panels, summed over positions.
+
+    Parameters
+    ----------
+    matrix : S [m+1, m+1], rows sum to zero.
+    h, g : [N, ...].
+    where : int64 [P, m+1], the nodes of each panel.
+    axis : channel axis of h.
+
+    Returns
+    -------
+    [P, C].
+    """
+    moved = h[where]
+    moved = (moved - moved[:, :1].clone()).flatten(2)
+    product = (matrix @ moved).mul_(g[where].flatten(2)).sum(1)
+    return channel_sum(product.view(len(where), *h.shape[1:]), axis)
+
+
+class SecantSteps(Reduction):
+    """sum_j G_j (h_{j+1} - h_j) with the secant gradients G_j that arrive at the first node of each step.
+
+    A step needs its neighbours in the same pass, so passes overlap by a few nodes.
+    """
+
+    def __init__(self, blocks: Sequence[Block], count: int, alphas: np.ndarray):
+        super().__init__(blocks, count, len(alphas))
+        self.means = step_mean_matrix(alphas)
+        support = self.means != 0
+        nodes = np.arange(len(alphas))
+        firsts = np.minimum(np.where(support, nodes, len(alphas)).min(1), nodes[:-1])
+        lasts = np.maximum(np.where(support, nodes, 0).max(1), nodes[1:])
+        offset = (np.arange(count) * self.points)[:, None]
+        self.step = (offset + nodes[:-1]).ravel()  # first sample of each step
+        self.first, self.last = (offset + firsts).ravel(), (offset + lasts).ravel()
+        self.least = int((lasts - firsts).max()) + 1
+        self.next = 0
+
+    def begin(self, start: int, stop: int, device: torch.device) -> Tensor:
+        after = int(np.searchsorted(self.last, stop, side="left"))
+        done = np.arange(self.next, after)
+        local = self.step[done] - start
+        means = np.zeros((stop - start, stop - start))
+        for step, row in zip(done, local, strict=True):
+            node = self.step[step] % self.points
+            columns = np.flatnonzero(self.means[node])
+            means[row, columns + self.step[step] - node - start] = self.means[node, columns]
+        self._local = torch.as_tensor(local, device=device)
+        self._images = torch.as_tensor(self.step[done] // self.points, device=device)
+        self._after, self._stop = after, stop
+        return torch.as_tensor(means, device=device)
+
+    def add(self, index: int, h: Tensor, g: Tensor) -> None:
+        h, g = at_least_float32(h), at_least_float32(g)
+        if len(self._local):
+            moved = h[self._local + 1].sub_(h[self._local])
+            values = channel_sum(moved.mul_(g[self._local]), self.blocks[index].axis)
+            self._pending.append((index, self._images, values))
+
+    def _finish(self) -> int:
+        self.next = self._after
+        return int(self.first[self.next]) if self.next < len(self.step) else self._stop
