@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -14,8 +16,12 @@ from vlmrank.errors import VlmrankError
 
 MAX_ASPECT = 500  # sides beyond this ratio are refused: resizing the short one would fill the memory
 IMAGE_SUFFIXES = frozenset(
-    ".png .apng .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm .ico .tga .jp2 .j2k .jpx "
-    ".avif .heic .heif .jxl .psd .sgi .pcx .dds .dng .cr2 .nef .arw".split()
+    f".{name}"
+    for name in (
+        *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "gif", "tif", "tiff", "ppm", "pgm", "pbm"),
+        *("pnm", "ico", "tga", "jp2", "j2k", "jpx", "avif", "heic", "heif", "jxl", "psd", "sgi", "pcx", "dds", "dng"),
+        *("cr2", "nef", "arw"),
+    )
 )
 
 
@@ -106,3 +112,55 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
         raise ImageError("there is not enough memory to decode it") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
         raise ImageError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def read_bytes(record: Mapping[str, Any]) -> bytes:
+    """Content of an image as its record says: the whole of `path`, or `size` bytes from `offset` on (inside a tar).
+
+    Raises
+    ------
+    ImageError : the file is not there or not readable.
+    """
+    try:
+        with Path(record["path"]).open("rb") as file:
+            if record.get("size") is None:
+                return file.read()
+            file.seek(record["offset"])
+            content = file.read(record["size"])
+    except OSError as error:
+        raise ImageError(f"the file cannot be read ({error.strerror or error})") from error
+    if len(content) < record["size"]:
+        raise ImageError("the tar file ends before the image does")
+    return content
+
+
+def read_image(record: Mapping[str, Any]) -> Image.Image:
+    """Decode the image of a record of a dataset card, wherever it is kept.
+
+    Parameters
+    ----------
+    record : `path`; with `offset` and `size` inside a tar file; with `torchvision` (name and split) and `index`
+        inside a torchvision dataset whose root is `path`.
+
+    Raises
+    ------
+    ImageError : as `open_image`.
+    """
+    if record.get("torchvision"):
+        return _torchvision_image(record)
+    if record.get("size") is not None:
+        return open_image(read_bytes(record))
+    return open_image(record["path"])
+
+
+def _torchvision_image(record: Mapping[str, Any]) -> Image.Image:
+    from vlmrank.torchvision_source import open_torchvision
+
+    try:
+        dataset = open_torchvision(record["torchvision"], record["path"], download=False)
+        image = dataset[record["index"]][0]
+    except VlmrankError as error:
+        raise ImageError(str(error)) from error
+    except (OSError, ValueError, IndexError, RuntimeError) as error:
+        raise ImageError(f"torchvision cannot read it ({error})") from error
+    return _to_rgb(image)
