@@ -1,0 +1,188 @@
+"""The only module that downloads: files of the Hugging Face hub and of plain addresses, into one cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from vlmrank.errors import VlmrankError
+from vlmrank.store import atomic
+
+
+class HubError(VlmrankError):
+    """Something could not be had from the hub: no network, no such repository, no access."""
+
+
+class MissingFileError(HubError):
+    """The repository is there, the file is not."""
+
+
+@contextlib.contextmanager
+def hub_cache(cache: str | os.PathLike[str] | None, *, offline: bool) -> Iterator[str | None]:
+    """Let every library inside the block keep its hub files below `cache`, and not touch the network if `offline`.
+
+    The libraries read these settings from the environment when they are imported, and from the hub library's constants
+    afterwards, so both are set; both are put back.
+    """
+    from huggingface_hub import constants
+
+    folder = str(cache) if cache else None
+    environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} if offline else {}
+    values: dict[str, object] = {"HF_HUB_OFFLINE": True} if offline else {}
+    if folder:
+        environment |= {"HF_HUB_CACHE": folder}
+        values |= {"HF_HUB_CACHE": folder}
+    before = {name: os.environ.get(name) for name in environment}
+    constants_before = {name: getattr(constants, name) for name in values}
+    os.environ.update(environment)
+    for name, value in values.items():
+        setattr(constants, name, value)
+    try:
+        yield folder
+    finally:
+        for name, value in constants_before.items():
+            setattr(constants, name, value)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def hub_file(
+    repository: str,
+    filename: str,
+    *,
+    cache: str | os.PathLike[str] | None,
+    offline: bool = False,
+    kind: str = "model",
+    revision: str | None = None,
+) -> Path:
+    """Path of a hub file in the cache, downloaded if need be.
+
+    Raises
+    ------
+    MissingFileError : the repository does not have it.
+    HubError : no network, no such repository, or no access; says what to do.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        with hub_cache(cache, offline=offline):
+            path = hf_hub_download(
+                repository, filename, cache_dir=cache, repo_type=kind, revision=revision, local_files_only=offline
+            )
+    except errors.LocalEntryNotFoundError as error:
+        if offline:
+            message = f"{filename} of {repository} is not in the cache {cache}"
+            raise MissingFileError(f"{message}: download it first (rule fetch_model)") from error
+        raise HubError(_no_network(repository)) from error
+    except errors.EntryNotFoundError as error:
+        raise MissingFileError(f"{repository} on the hub has no file {filename}") from error
+    except errors.GatedRepoError as error:
+        raise HubError(
+            f"{repository} on the hub asks for consent: accept its terms there and set HF_TOKEN, or take it out"
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        raise HubError(f"the hub has no public repository {repository!r}: check the name, or set HF_TOKEN") from error
+    except OSError as error:
+        raise HubError(_no_network(repository, error)) from error
+    except Exception as error:  # the hub's HTTP library raises classes of its own for a missing network
+        raise HubError(_no_network(repository, error)) from error
+    return Path(path)
+
+
+def _no_network(what: str, error: BaseException | None = None) -> str:
+    cause = f" ({type(error).__name__})" if error else ""
+    return (
+        f"{what} must be downloaded, but there is no way to the network from here{cause}. Run the fetch rules where "
+        "there is one (`snakemake --until fetch_model`), with the same cache, or copy the cache here"
+    )
+
+
+def revision_of(path: Path) -> str:
+    """Commit that a file of the hub's cache belongs to, empty for other files.
+
+    Examples
+    --------
+    >>> revision_of(Path("cache/models--org--name/snapshots/0123abcd/file.bin")), revision_of(Path("file.bin"))
+    ('0123abcd', '')
+    """
+    parts = path.parts
+    return parts[parts.index("snapshots") + 1] if "snapshots" in parts[:-2] else ""
+
+
+def is_in_cache(repository: str, filename: str, *, cache: str | os.PathLike[str] | None) -> Path | None:
+    """Path of a hub file that the cache holds already, else None; never asks the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, filename, cache_dir=cache)
+    return Path(found) if isinstance(found, str) else None
+
+
+def url_file(url: str, *, cache: str | os.PathLike[str], offline: bool = False, sha256: str = "") -> Path:
+    """Path of a file in the cache folder, downloaded whole and checked, or not at all.
+
+    Parameters
+    ----------
+    sha256 : the first digits of the file's hash, where they are known.
+    """
+    target = Path(cache) / Path(urllib.request.url2pathname(url)).name
+    if target.is_file():
+        return target
+    if offline:
+        raise MissingFileError(f"{target.name} is not in the cache {cache}: download it first (rule fetch_model)")
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(url, timeout=60) as source, atomic(target) as partial, partial.open("wb") as file:
+            while block := source.read(1 << 20):
+                digest.update(block)
+                file.write(block)
+            if not digest.hexdigest().startswith(sha256):
+                raise HubError(
+                    f"{url} has the sha256 {digest.hexdigest()[:16]}..., expected {sha256[:16]}...: not kept"
+                )
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise HubError(_no_network(url, error)) from error
+    return target
+
+
+def fetch_tar_set(name: str, cache: str | os.PathLike[str] | None) -> tuple[list[str], Path]:
+    """Download a clip-benchmark tar set: `org/name`, `org/name/split` or `org/name/split/{0..3}.tar`.
+
+    Returns
+    -------
+    The tar files in order, and the folder that holds `classnames.txt` and its like.
+
+    Raises
+    ------
+    HubError : no network, no such set.
+    """
+    parts = name.strip("/").split("/")
+    if len(parts) < 2:
+        raise HubError(f"hf-hub:{name}: write hf-hub:<organisation>/<name>/<split>")
+    repository, split = "/".join(parts[:2]), parts[2] if len(parts) > 2 else "test"
+    shards = _numbers(parts[3]) if len(parts) > 3 else None
+    if shards is None:
+        count = hub_file(repository, f"{split}/nshards.txt", cache=cache, kind="dataset").read_text().strip()
+        if not count.isdigit():
+            raise HubError(f"{repository}: {split}/nshards.txt reads {count!r}, not a number")
+        shards = range(int(count))
+    files = [str(hub_file(repository, f"{split}/{shard}.tar", cache=cache, kind="dataset")) for shard in shards]
+    for optional in ("classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt"):
+        with contextlib.suppress(MissingFileError):
+            hub_file(repository, optional, cache=cache, kind="dataset")
+    return files, Path(files[0]).parent.parent if files else Path()
+
+
+def _numbers(pattern: str) -> list[int]:
+    match = re.fullmatch(r"\{?(\d+)(?:\.\.(\d+))?\}?\.tar", pattern)
+    if match is None:
+        raise HubError(f"{pattern!r} names no tar files: write 0.tar or {{0..3}}.tar")
+    return list(range(int(match[1]), int(match[2] or match[1]) + 1))
