@@ -1,96 +1,226 @@
-"""Zero-shot accuracy of a model on labelled images."""
+"""Measured zero-shot accuracy, as clip-benchmark measures it."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
-from vlmrank.errors import FailedPair
-from vlmrank.images import ImageError, open_image
-from vlmrank.prompts import class_embeddings
-from vlmrank.store import write_json
-from vlmrank.zoo import LoadedModel, load_model
+import numpy as np
+
+from vlmrank.errors import VlmrankError
+from vlmrank.identity import ResultStore, accuracy_identity
+from vlmrank.images import ImageError, read_image
+from vlmrank.prompts import DEFAULT_TEMPLATES, class_embeddings, unique_names
+from vlmrank.store import FAILED, OK, write_json
+
+SCALE = 100.0  # clip-benchmark's; it does not change an order
 
 
-def measure_accuracy(loaded: LoadedModel, record: Mapping[str, Any], *, batch: int = 64) -> dict[str, Any]:
-    """Zero-shot acc1, acc5, mean per-class recall and per-class accuracies on the labelled images of a dataset card."""
+@dataclass(frozen=True)
+class Accuracy:
+    """Zero-shot accuracy on N labelled images; None where it is not defined.
+
+    Attributes
+    ----------
+    acc1, acc5 : share of images whose class is the first, or among the first five; acc5 needs five classes.
+    mean_per_class_recall : mean of the classes' own shares, over the classes that have an image.
+    n : N.
+    per_class : class -> (share, number of images), of the classes that have an image.
+    """
+
+    acc1: float | None = None
+    acc5: float | None = None
+    mean_per_class_recall: float | None = None
+    n: int = 0
+    per_class: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+
+def zero_shot_accuracy(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Accuracy:
+    """Accuracies of zero-shot logits.
+
+    Parameters
+    ----------
+    logits : [N, C].
+    labels : int [N].
+    classes : C names.
+
+    Examples
+    --------
+    >>> found = zero_shot_accuracy(np.array([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]]), np.array([0, 1, 1]), ["a", "b"])
+    >>> round(found.acc1, 3), found.mean_per_class_recall, found.acc5, found.per_class
+    (0.667, 0.75, None, {'a': (1.0, 1), 'b': (0.5, 2)})
+    """
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    if logits.ndim != 2 or logits.shape != (len(labels), len(classes)):
+        raise ValueError(f"logits {logits.shape} do not fit {len(labels)} labels and {len(classes)} classes")
+    if not len(labels):
+        return Accuracy()
+    order = np.argsort(-logits, axis=1, kind="stable")
+    correct = order[:, :1] == labels[:, None]
+    among = (order[:, :5] == labels[:, None]).any(axis=1)
+    names = unique_names(classes)
+    counts = np.bincount(labels, minlength=len(names))
+    hits = np.bincount(labels, weights=correct[:, 0], minlength=len(names))
+    seen = np.flatnonzero(counts)
+    return Accuracy(
+        acc1=float(correct.mean()),
+        acc5=float(among.mean()) if len(names) >= 5 else None,
+        mean_per_class_recall=float((hits[seen] / counts[seen]).mean()),
+        n=len(labels),
+        per_class={names[c]: (float(hits[c] / counts[c]), int(counts[c])) for c in seen},
+    )
+
+
+def measure_accuracy(
+    loaded, card: Mapping[str, Any], *, batch: int = 64, threads: int | None = None, identity: str = ""
+) -> dict[str, Any]:
+    """Measure one loaded model's zero-shot accuracy on the labelled images of a dataset card.
+
+    The class whose text embedding (mean over the templates) has the largest cosine with the image's embedding.
+
+    Parameters
+    ----------
+    loaded : a `vlmrank.zoo.LoadedModel`.
+    card : a dataset card.
+    batch : images a pass.
+    threads : that decode images; the number of processors by default.
+    identity : stored with the result.
+
+    Returns
+    -------
+    acc1, acc5, mean_per_class_recall, n, per_class {class: [acc, n]}, failed_images [{id, reason}], seconds, status,
+    reason, ready for JSON. Images that cannot be decoded are named and left out.
+    """
     import torch
     import torch.nn.functional as F
 
     started = time.perf_counter()
-    classes, entries = record["classes"], record["test"] or []
-    device = next(loaded.model.parameters()).device
-    text = class_embeddings(loaded.model, loaded.tokenizer, classes, record["templates"])
-    ranks, labels = [], []
-    for start in range(0, len(entries), batch):
-        images, kept = [], []
-        for entry in entries[start : start + batch]:
-            try:
-                images.append(loaded.preprocess(open_image(entry["path"])))
-            except ImageError:
+    records = list(card.get("test") or [])
+    if not records or not card.get("classes"):
+        return _result(Accuracy(), [], started, OK, "there are no labelled images", identity)
+    parameter = next(loaded.visual.parameters())
+    templates = card.get("templates") or DEFAULT_TEMPLATES
+    failed: list[dict[str, str]] = []
+
+    def decode(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
+        try:
+            return record, loaded.preprocess(read_image(record))
+        except ImageError as error:
+            return record, str(error)
+
+    logits, labels = [], []
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool, torch.no_grad():
+        text = class_embeddings(loaded.model, loaded.tokenizer, card["classes"], templates)
+        for start in range(0, len(records), batch):
+            decoded = list(pool.map(decode, records[start : start + batch]))
+            failed += [{"id": record["id"], "reason": found} for record, found in decoded if isinstance(found, str)]
+            good = [(record["label"], found) for record, found in decoded if not isinstance(found, str)]
+            if not good:
                 continue
-            kept.append(entry["label"])
-        if not kept:
-            continue
-        with torch.no_grad():
-            embedding = F.normalize(loaded.model.encode_image(torch.stack(images).to(device)), dim=-1)
-            logits = embedding @ text.T
-            own = logits.gather(1, torch.tensor(kept, device=device)[:, None])
-            ranks += (logits > own).sum(1).tolist()
-        labels += kept
+            images = torch.stack([found for _, found in good]).to(parameter.device, parameter.dtype)
+            embedding = F.normalize(loaded.model.encode_image(images), dim=-1)
+            logits.append((SCALE * embedding @ text.T).float().cpu().numpy())
+            labels += [label for label, _ in good]
     if not labels:
-        raise FailedPair("there is no labelled image that can be read")
-    per_class = {}
-    for index, name in enumerate(classes):
-        mine = [rank == 0 for rank, label in zip(ranks, labels, strict=True) if label == index]
-        if mine:
-            per_class[name] = [sum(mine) / len(mine), len(mine)]
+        reason = f"none of the {len(records)} labelled images can be read; the first: {failed[0]['reason']}"
+        return _result(Accuracy(), failed, started, FAILED, reason, identity)
+    scores = np.concatenate(logits)
+    if not np.isfinite(scores).all():
+        return _result(Accuracy(), failed, started, FAILED, "the model's logits are not finite", identity)
+    accuracy = zero_shot_accuracy(scores, np.array(labels), card["classes"])
+    return _result(accuracy, failed, started, OK, "", identity)
+
+
+def _result(
+    accuracy: Accuracy, failed: Sequence[Mapping[str, str]], started: float, status: str, reason: str, identity: str
+) -> dict[str, Any]:
     return {
-        "acc1": sum(rank < 1 for rank in ranks) / len(ranks),
-        "acc5": sum(rank < 5 for rank in ranks) / len(ranks),
-        "mean_per_class_recall": sum(value for value, _ in per_class.values()) / len(per_class),
-        "n": len(ranks),
-        "per_class": per_class,
+        "acc1": accuracy.acc1,
+        "acc5": accuracy.acc5,
+        "mean_per_class_recall": accuracy.mean_per_class_recall,
+        "n": accuracy.n,
+        "per_class": {name: list(values) for name, values in accuracy.per_class.items()},
+        "failed_images": list(failed),
         "seconds": time.perf_counter() - started,
-        "status": "ok",
-        "reason": "",
+        "status": status,
+        "reason": reason,
+        "identity": identity,
     }
 
 
 def measure_accuracies(
     model: Mapping[str, Any],
     datasets: Sequence[Mapping[str, Any]],
-    outputs: Sequence[str],
+    outputs: Sequence[str | os.PathLike[str]],
     *,
     options: Mapping[str, Any],
-    device: str,
-    code: str,
-    store: str,
-    cache: str | None = None,
+    device: str = "auto",
+    code: str = "",
+    store: str | os.PathLike[str],
+    cache: str | os.PathLike[str] | None = None,
     threads: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Measure one model on several datasets, each written to its own file as soon as it is ready."""
-    import torch
+    """Write the accuracy of one model on each dataset; what the result store has is taken from there.
 
-    torch.set_num_threads(threads)
-    empty = {"acc1": None, "acc5": None, "mean_per_class_recall": None, "n": 0, "per_class": {}, "seconds": 0.0}
-    loaded, reason = None, model["reason"]
-    if model["status"] == "ok":
-        try:
-            loaded = load_model(model["architecture"], model.get("pretrained") or None, cache=cache, device=device)
-        except FailedPair as error:
-            reason = str(error)
-    for dataset, output in zip(datasets, outputs, strict=True):
-        try:
-            if loaded is None or dataset["status"] != "ok":
-                raise FailedPair(reason or dataset["reason"])
-            if not dataset["test"]:
-                result = {**empty, "status": "ok", "reason": "no labelled images"}
-            else:
-                result = measure_accuracy(loaded, dataset)
-        except (FailedPair, RuntimeError) as error:
-            result = {**empty, "status": "failed", "reason": str(error)}
-        write_json(output, {"model": model["model"], "dataset": dataset["dataset"], **result})
-        say(f"{model['model']} on {dataset['dataset']}: accuracy {result['acc1']} of {result['n']} images")
+    The model is loaded only if something is left to measure.
+
+    Parameters
+    ----------
+    model : model card.
+    datasets : dataset cards.
+    outputs : a JSON file for each.
+    options : `precision`, part of the identity.
+    device, cache, threads : where and how.
+    code : hash of the code, part of the identity.
+    store : folder of the result store.
+    say : takes a line for each dataset.
+    """
+    results = ResultStore(store)
+    loaded, refused = None, model["reason"] if model.get("status", OK) != OK else ""
+    for number, (dataset, output) in enumerate(zip(datasets, outputs, strict=True), 1):
+        where = f"{model['model']} on {dataset['dataset']} ({number} of {len(datasets)})"
+        identity, started = "", time.perf_counter()
+        reason = f"the model cannot be used: {refused}" if refused else ""
+        if dataset.get("status", OK) != OK:
+            reason = f"the dataset cannot be used: {dataset['reason']}"
+        if not reason and dataset.get("test"):
+            identity = accuracy_identity(model, dataset, options, code)
+            if results.holds(identity, ".json"):
+                results.link(identity, output)
+                say(f"{where}: taken from the store")
+                continue
+            if loaded is None:
+                import torch
+
+                from vlmrank.zoo import load_model
+
+                torch.set_num_threads(threads)
+                try:
+                    loaded = load_model(
+                        model["architecture"],
+                        model.get("pretrained") or None,
+                        cache=cache,
+                        device=device,
+                        precision=options["precision"],
+                        card=model,
+                    )
+                except VlmrankError as error:
+                    refused = str(error)
+                    reason = f"the model cannot be used: {refused}"
+        if reason:
+            write_json(output, _result(Accuracy(), [], started, FAILED, reason, identity))
+            say(f"{where}: FAILED: {reason}")
+            continue
+        found = measure_accuracy(loaded, dataset, threads=threads, identity=identity)
+        write_json(output, found)
+        if identity and found["status"] == OK:
+            results.publish(identity, output)
+        acc = (
+            f"{found['acc1']:.3f} on {found['n']} images in {found['seconds']:.1f} s" if found["n"] else found["reason"]
+        )
+        say(f"{where}: {acc if found['status'] == OK else 'FAILED: ' + found['reason']}")
