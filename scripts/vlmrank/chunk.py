@@ -191,6 +191,7 @@ class _Chunk:
                 cache=self.cache,
                 device=device,
                 precision=chosen.precision,
+                card=self.model,
             )
         except FailedPair as error:
             while self.waiting:
@@ -237,21 +238,15 @@ def _reason(model: Card, dataset: Card) -> str:
 
 def _task(task, dataset: Card, attributes: Mapping[str, Any]):
     """Decode a dataset's images; one that cannot be decoded (any more) is left out with its reason."""
-    from vlmrank.images import ImageError, open_image
+    from vlmrank.datasets import load_images
 
-    failed = {image["id"]: image["reason"] for image in dataset.get("failed_images") or []}
-    images = {}
-    for image in dataset["images"]:
-        try:
-            images[image["id"]] = open_image(image["path"])
-        except ImageError as error:
-            failed[image["id"]] = str(error)
+    loaded = load_images(dataset)
     return task(
         dataset=dataset["dataset"],
-        images=list(images.values()),
-        image_ids=list(images),
+        images=loaded.images,
+        image_ids=loaded.image_ids,
         classes=dataset.get("classes") or (),
         templates=dataset.get("templates") or ("a photo of a {c}.",),
-        failed_images=failed,
+        failed_images=loaded.failed,
         attributes={**attributes, "seed": dataset.get("seed", 0)},
     )
