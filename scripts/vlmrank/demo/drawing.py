@@ -36,12 +36,11 @@ def jitter(rng: np.random.Generator, colour: Colour, amount: int = 18) -> Colour
     return r, g, b
 
 
-def two_colours(rng: np.random.Generator, contrast: float = 90.0) -> tuple[Colour, Colour]:
-    """Random ink and paper whose brightness differs by at least `contrast` grey levels."""
-    while True:
-        ink, paper = rng.integers(0, 256, size=(2, 3))
-        if abs(float(ink.mean()) - float(paper.mean())) >= contrast:
-            return tuple(int(c) for c in ink), tuple(int(c) for c in paper)
+def two_colours(rng: np.random.Generator, contrast: int = 70, tint: int = 45) -> tuple[Colour, Colour]:
+    """Dark ink and light paper at least `contrast` grey levels apart, each with a tint of up to `tint` grey levels."""
+    dark = int(rng.integers(15, 120))
+    light = int(rng.integers(dark + contrast, 250))
+    return jitter(rng, (dark,) * 3, tint), jitter(rng, (light,) * 3, tint)
 
 
 class Canvas:

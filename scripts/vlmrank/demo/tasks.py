@@ -65,14 +65,18 @@ def _shape(rng: np.random.Generator, label: int) -> np.ndarray:
     ink, paper = d.two_colours(rng)
     canvas = d.Canvas(paper)
     outline = list(d.OUTLINES.values())[label]
-    canvas.polygon(d.place(outline, *_spot(rng, 0.24, 0.44), rng.uniform(-0.4, 0.4)), ink)
+    points = d.place(outline, *_spot(rng, 0.26, 0.44), rng.uniform(-0.4, 0.4))
+    if rng.random() < 0.5:
+        canvas.polygon(points, ink)
+    else:
+        canvas.line([*points, points[0], points[1]], ink, rng.uniform(0.06, 0.1))
     return canvas.finish(rng)
 
 
 def _sketch(rng: np.random.Generator, label: int) -> np.ndarray:
     """The outline alone, with a shaking hand, in dark pencil on light paper."""
     paper = d.jitter(rng, (236, 230, 216), 16)
-    pencil = d.jitter(rng, (70, 70, 80), 40)
+    pencil = d.jitter(rng, (70, 70, 80), 30)
     canvas = d.Canvas(paper)
     x, y, radius = _spot(rng, 0.26, 0.44)
     points = d.place(list(d.OUTLINES.values())[label], x, y, radius, rng.uniform(-0.4, 0.4))
@@ -82,12 +86,12 @@ def _sketch(rng: np.random.Generator, label: int) -> np.ndarray:
     for _ in range(int(rng.integers(1, 3))):
         shake = np.cumsum(rng.normal(0, 0.006, size=line.shape), axis=0)
         shake -= np.linspace(0, 1, len(line))[:, None] * shake[-1]
-        canvas.line([(u, v) for u, v in line + shake], pencil, rng.uniform(0.025, 0.05))
+        canvas.line([(u, v) for u, v in line + shake], pencil, rng.uniform(0.03, 0.05))
     return canvas.finish(rng, noise=6.0)
 
 
 def _texture(rng: np.random.Generator, label: int) -> np.ndarray:
-    ink, paper = (np.asarray(c, dtype=np.float32) for c in d.two_colours(rng, 70))
+    ink, paper = (np.asarray(c, dtype=np.float32) for c in d.two_colours(rng, 50))
     v, u = np.meshgrid(np.arange(d.SIZE), np.arange(d.SIZE), indexing="ij")
     period = rng.uniform(5, 10)
     shift = rng.uniform(0, 10, size=2)
@@ -190,7 +194,7 @@ TASKS: dict[str, Task] = {
         Task("digits", "handwriting", NUMBERS, ("a handwritten digit {c}.", "the number {c}."), None),
         Task("printed_digits", "print", NUMBERS, ("a printed digit {c}.", "the number {c}."), _printed_digit),
         Task("letters", "print", tuple(LETTERS.lower()), ("a printed letter {c}.", "the letter {c}."), _letter),
-        Task("shapes", "drawing", _SHAPES, ("a filled {c}.", "a picture of a {c}."), _shape),
+        Task("shapes", "drawing", _SHAPES, ("a sign with a {c}.", "a picture of a {c}."), _shape),
         Task("textures", "pattern", _TEXTURES, ("a pattern of {c}.", "a texture with {c}."), _texture),
         Task("counting", "scene", NUMBERS[1:7], ("{c} objects.", "a picture of {c} objects."), _count),
         Task("orientation", "drawing", _ARROWS, ("an arrow to the {c}.", "an arrow pointing {c}."), _arrow),
@@ -210,11 +214,11 @@ assert tuple(TASKS) == NAMES
 
 @cache
 def _handwritten() -> tuple[np.ndarray, np.ndarray]:
-    """The 1,797 digits of 8 x 8 that scikit-learn ships, enlarged: uint8 [1797, 32, 32, 3] and labels [1797]."""
+    """The 1,797 digits of 8 x 8 of scikit-learn, dark on light, enlarged: uint8 [1797, 32, 32, 3], labels [1797]."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    small = (bunch.images * (255 / 16)).astype(np.uint8)
+    small = (255 - bunch.images * (255 / 16)).astype(np.uint8)
     large = [Image.fromarray(image).resize((d.SIZE, d.SIZE), Image.Resampling.BICUBIC) for image in small]
     return np.stack([np.asarray(image.convert("RGB")) for image in large]), bunch.target.astype(np.int64)
 
