@@ -199,21 +199,9 @@ def attached_pass(forward: Forward, blocks: Sequence[Block], scalar: Scalar, rul
     with (
         frozen(forward, blocks) as parameters,
         slopes,
-        _same_attention(),
         OnePass(forward, blocks, scalar, parameters).attached() as one_pass,
     ):
         yield one_pass
-
-
-@contextlib.contextmanager
-def _same_attention() -> Iterator[None]:
-    """Keep torch's fused attention out: where no gradient is needed it is used, and it is off by 1e-9 in float64."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextlib.contextmanager

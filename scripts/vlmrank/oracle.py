@@ -25,7 +25,7 @@ def captum_conductance(
 ) -> tuple[list[Tensor], Tensor]:
     """Return channel conductances [K, C_b] of each block and scores [K, 2], with captum's rule and uniform nodes.
 
-    captum keeps its nodes but drops its weights: sum_j g_j (h_{j+1} - h_j).
+    captum keeps its nodes (rounded to float32) but drops its weights: sum_j g_j (h_{j+1} - h_j).
 
     Parameters
     ----------
