@@ -154,7 +154,7 @@ def test_searches_and_filters(browser, report):
         assert {name[:4] for name in models_shown(page)} == {"RN50"}
         page.fill("#find", "no such model")
         assert models_shown(page) == []
-        assert "0 of 30" in page.inner_text("#count")
+        assert "0 of 30 models match" in page.inner_text("#count")
 
 
 def test_explains_a_place(browser, report):
@@ -169,7 +169,7 @@ def test_explains_a_place(browser, report):
         mine = weights[weights["model"] == table["model"][0]].sort_values("weight", ascending=False)
         cells = page.locator(".detail tbody tr").first.locator("th, td").all_inner_texts()
         assert cells[0] == mine["source"].iloc[0]
-        assert cells[1] == f"{100 * mine['weight'].iloc[0]:.0f} %"
+        assert cells[1] == f"{100 * mine['weight'].iloc[0]:.0f}%"
         page.keyboard.press("Enter")
         assert page.locator(".detail").count() == 0
 

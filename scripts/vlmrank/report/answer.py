@@ -349,10 +349,10 @@ def because(run: Run, found: Answer) -> str:
         if own.empty:
             continue
         rank = int((there["acc1"] > own.iloc[0]).sum()) + 1
-        parts.append(f"{row.source} ({ordinal(rank)} of {len(there)} there, weight {row.weight:.0%})")
+        parts.append(f"{row.source} ({ordinal(rank)} of {len(there)}, {row.weight:.0%} of the weight)")
     if not parts:
         return ""
-    return f"The known tasks that resemble this one most inside the model decide: {', '.join(parts)}."
+    return f"Its places on the known tasks that look most like this one from inside the model: {'; '.join(parts)}."
 
 
 def ordinal(number: int) -> str:

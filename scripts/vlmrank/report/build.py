@@ -100,7 +100,12 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plural": plural, "count_words": sections.count_words, "digits": sections.digits}
+    environment.filters |= {
+        "plural": plural,
+        "count_words": sections.count_words,
+        "digits": sections.digits,
+        "percent": sections.percent,
+    }
     checks = run_checks(run)
     answers = []
     for target in run.targets:
@@ -117,6 +122,7 @@ def render(
         checks=checks,
         evaluation=sections.evaluation(run, method),
         similarity=bool(run.divergences),
+        many=len(run.datasets) > 22,
         weighted=any(len(table) for table in run.weights.values()),
         profiles=bool(run.profiles),
         thumbnails=sections.thumbnails(run, results) if thumbnails else [],
@@ -137,6 +143,7 @@ def _fields(found: Any) -> dict[str, Any]:
             fields[name] = {
                 "rank": pick.rank,
                 "interval": pick.interval,
+                "bounded": pick.high is not None,
                 "p_top5": pick.p_top5,
                 "model": {
                     "label": pick.model.label,

@@ -15,7 +15,7 @@ from vlmrank.report.answer import find_own_method, method_label, metric_label, p
 from vlmrank.report.collect import Run
 from vlmrank.report.payload import is_true
 
-ACCENT, QUIET = "#2f6f8f", "#9aa5b1"
+ACCENT, QUIET = "#3585aa", "#8f9ba8"
 SHOWN = 40  # models in the figure of a ranking
 LIGHT = {
     "background": "white",
@@ -49,7 +49,9 @@ def evaluation_chart() -> alt.LayerChart:
     order = alt.EncodingSortField("place")
     y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=230))
     color = alt.condition(alt.datum.own, alt.value(ACCENT), alt.value(QUIET))
-    x = alt.X("mean:Q", title="mean over held-out tasks", scale=alt.Scale(zero=False, nice=True))
+    x = alt.X(
+        "mean:Q", title="mean over held-out tasks", scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=8)
+    )
     table = alt.Chart(alt.NamedData("table"))
     ticks = (
         alt.Chart(alt.NamedData("tasks"))
@@ -78,6 +80,7 @@ def evaluation_chart() -> alt.LayerChart:
 
 def profile_chart() -> alt.Chart:
     """Conductance and importance of a model's blocks over depth; table of block, kind, share."""
+    top = alt.Legend(orient="top")
     return (
         alt.Chart(alt.NamedData("table"))
         .mark_line(point=True)
@@ -86,11 +89,8 @@ def profile_chart() -> alt.Chart:
                 "block:Q", title="block, from the image (left) to the embedding (right)", axis=alt.Axis(tickMinStep=1)
             ),
             y=alt.Y("share:Q", title="share", axis=alt.Axis(format="%")),
-            color=alt.Color(
-                "kind:N", title=None, scale=alt.Scale(range=["#2f6f8f", "#d1762b"]), legend=alt.Legend(orient="top")
-            ),
-            strokeDash=alt.StrokeDash("kind:N", title=None, legend=alt.Legend(orient="top")),
-            shape=alt.Shape("kind:N", title=None, legend=alt.Legend(orient="top")),
+            color=alt.Color("kind:N", title=None, scale=alt.Scale(range=["#3585aa", "#d1762b"]), legend=top),
+            shape=alt.Shape("kind:N", title=None, legend=top),
             tooltip=["block:Q", "kind:N", alt.Tooltip("share:Q", format=".1%")],
         )
         .properties(height=260)

@@ -171,8 +171,8 @@ def _completeness(run: Run) -> Check:
     return Check(
         "Completeness of the conductance",
         severity,
-        f"The channels' sum misses F(x) - F(baseline) by {median:.1%} in the median pair, {gaps[worst]:.1%} in "
-        f"the worst; {plural(len(wide), 'pair')} above 10 %.",
+        f"A block's attributions should add up to the change of the score; they miss it by {median:.1%} in the median "
+        f"pair, {gaps[worst]:.1%} in the worst, by more than 10% in {plural(len(wide), 'pair')}.",
         "Raise conductance.points (ReLU towers need more than LayerNorm towers)." if severity else "",
         **_list(f"{model} on {dataset}: {gaps[model, dataset]:.1%}" for model, dataset in wide),
     )
@@ -267,6 +267,8 @@ def _accuracy_images(run: Run) -> Check:
 
 def _mismatches(run: Run) -> Check:
     bad = [f"{model.name}: {mismatch}" for model in run.models for mismatch in model.mismatches]
+    first = {name for table in run.rankings.values() for name in table.loc[table["rank"] <= 5, "model"]}
+    near_top = any(model.mismatches and model.name in first for model in run.models)
     if not bad:
         return Check(
             "Activation and preprocessing",
@@ -275,8 +277,9 @@ def _mismatches(run: Run) -> Check:
         )
     return Check(
         "Activation and preprocessing",
-        2,
-        f"{plural(len(bad), 'mismatch', 'mismatches')} with what the weights were trained with.",
+        2 if near_top else 1,
+        f"{plural(len(bad), 'mismatch', 'mismatches')} with what the weights were trained with"
+        f"{', among the first five too' if near_top else ''}.",
         "Such a mismatch lowers accuracy silently; choose the architecture that fits the weights (-quickgelu).",
         **_list(bad),
     )

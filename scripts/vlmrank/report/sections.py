@@ -44,6 +44,15 @@ def digits(value: float | None) -> str:
     return "unknown" if value is None else f"{float(f'{value:.3g}'):g}"
 
 
+def percent(share: float) -> str:
+    """A share in whole per cent, halves upwards as the page's scripts round them.
+
+    >>> percent(0.925), percent(0.004)
+    ('93%', '0%')
+    """
+    return f"{int(100 * share + 0.5)}%"
+
+
 def duration(seconds: float) -> str:
     """Seconds in words.
 

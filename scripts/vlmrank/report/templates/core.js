@@ -20,7 +20,7 @@ const report = (() => {
     return node;
   };
   const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-  const percent = (value, digits = 0) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`);
+  const percent = (value, digits = 0) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)}%`);
   const count = (value) => {
     if (value === null || value === undefined) return "–";
     if (value >= 1e9) return `${Number((value / 1e9).toPrecision(3))} B`;

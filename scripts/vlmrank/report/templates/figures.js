@@ -92,7 +92,7 @@
     add("chart-similarity", (node) => {
       const names = data.datasets, values = matrix(), rows = [];
       values.forEach((line, i) => line.forEach((divergence, j) => { if (divergence !== null) rows.push({ source: names[i], target: names[j], divergence }); }));
-      const side = Math.max(9, Math.min(26, Math.floor((width(node) - 150) / names.length)));
+      const side = Math.max(13, Math.min(26, Math.floor((width(node) - 150) / names.length)));
       return { name: "similarity", datasets: { table: rows }, patch: { width: side * names.length, height: side * names.length } };
     });
     const list = document.getElementById("nearest");

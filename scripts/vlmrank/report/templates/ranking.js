@@ -12,7 +12,7 @@
     { key: "rank", label: "Rank", numeric: true, value: (r) => r.rank },
     { key: "model", label: "Model", value: (r) => r.model.label.toLowerCase() },
     { key: "low", label: "Rank interval", value: (r) => r.low, class: "range" },
-    { key: "top", label: "Top 5", numeric: true, descending: true, value: (r) => r.top, class: "lesser" },
+    { key: "top", label: "Chance of top 5", numeric: true, descending: true, value: (r) => r.top, class: "lesser" },
     { key: "score", label: "Score", numeric: true, descending: true, value: (r) => r.score, class: "optional" },
     { key: "parameters", label: "Parameters", numeric: true, value: (r) => r.model.parameters, class: "lesser" },
     { key: "gflops", label: "GFLOPs", numeric: true, value: (r) => r.model.gflops, class: "optional" },
@@ -121,7 +121,8 @@
       if (view.open.has(row.place)) lines.append(explain(row));
     }
     table.tBodies[0].replaceChildren(lines);
-    status.textContent = `${shown.length} of ${view.rows.length} models shown` + (rows.length > shown.length ? `, ${rows.length} match` : "") + ".";
+    const some = rows.length < view.rows.length ? `${rows.length} of ${view.rows.length} models match` : `${rows.length} models`;
+    status.textContent = rows.length > shown.length ? `${some}; the first ${shown.length} are shown.` : `${some}.`;
     all.hidden = rows.length <= FIRST;
     all.textContent = view.all ? `Show the first ${FIRST}` : `Show all ${rows.length}`;
     for (const head of table.tHead.querySelectorAll("th[data-key]")) {
