@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from vlmrank.demo.tasks import write_dataset
+from vlmrank.runlog import announce, job
 
 
 def main(snakemake) -> None:
-    """Write one folder a task: snakemake.output.sheets names the dataset.yaml of each."""
-    with Path(snakemake.log[0]).open("w", encoding="utf-8") as log:
-        for sheet in snakemake.output.sheets:
-            folder = Path(sheet).parent
-            labelled = write_dataset(folder.name, folder)
-            print(f"{folder.name}: unlabelled images in {folder / 'target'}, labelled images in {labelled}", file=log)
+    """Draw the demo's image tasks, one folder for each dataset.yaml of the output."""
+    folders = [Path(sheet).parent for sheet in snakemake.output.sheets]
+    for folder in folders:
+        write_dataset(folder.name, folder)
+    announce(f"{len(folders)} image tasks drawn in {folders[0].parent}")
 
 
-if __name__ == "__main__":
-    main(snakemake)  # noqa: F821
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821

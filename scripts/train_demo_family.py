@@ -5,21 +5,21 @@ from pathlib import Path
 import torch
 
 from vlmrank.demo.train import train_family
+from vlmrank.runlog import announce, job
 
 
 def main(snakemake) -> None:
-    """Train the trunk and the variants that the output names; one log line a model."""
+    """Train one tower family of the demo's zoo, as many variants as the output names, one line a model."""
     torch.set_num_threads(snakemake.threads)
-    folder = Path(snakemake.output.weights[0]).parent.parent
-    with Path(snakemake.log[0]).open("w", encoding="utf-8") as log:
-        train_family(
-            snakemake.params.family,
-            folder,
-            variants=len(snakemake.output.weights),
-            effort=snakemake.params.effort,
-            say=lambda line: print(line, file=log, flush=True),
-        )
+    train_family(
+        snakemake.params.family,
+        Path(snakemake.output.weights[0]).parent.parent,
+        variants=len(snakemake.output.weights),
+        effort=snakemake.params.effort,
+        say=announce,
+    )
 
 
-if __name__ == "__main__":
-    main(snakemake)  # noqa: F821
+if "snakemake" in globals():
+    with job(snakemake.log[0]):  # noqa: F821
+        main(snakemake)  # noqa: F821
