@@ -166,5 +166,5 @@ def recommendation(path: str | os.PathLike[str], target: str) -> str:
     best = usable.iloc[0]
     sure = ""
     if best["rank_low"] == best["rank_low"]:
-        sure = f" (90 % interval of its rank: {best['rank_low']:.0f} to {best['rank_high']:.0f} of {len(usable)})"
+        sure = f" (95 % interval of its rank: {best['rank_low']:.0f} to {best['rank_high']:.0f} of {len(usable)})"
     return f"{target}: take {best['model']}{sure}"
