@@ -60,29 +60,24 @@ wildcard_constraints:
 @cache
 def code(*entries):
     """Hash of exactly the library code that these entries reach, since Snakemake does not see an edit in a module."""
-    try:
-        return identity.code_hash(*entries)
-    except VlmrankError:
-        return "absent"
+    return checked(identity.code_hash, *entries)
 
 
 @cache
 def made():
-    """Files and folders that rules make which come before those that read the sheets' paths, such as the demo's."""
-    return {str(path) for rule in workflow.rules for path in rule.output}
-
-
-def is_made(path):
-    return any(Path(path) == found or Path(path) in found.parents for found in map(Path, made()))
+    """Outputs of the rules above those that read the sheets' paths (the demo's): folder or file -> what to wait for."""
+    found = {}
+    for name in sorted(str(path) for rule in workflow.rules for path in rule.output):
+        found[name] = [name]
+        for folder in Path(name).parents:
+            found.setdefault(str(folder), []).append(name)
+    return found
 
 
 def inputs_of(row):
     """Rule inputs for a row of a sheet: what rules make of it, else the files and folders that exist."""
-    found = []
-    for path in row.paths():
-        inside = sorted(name for name in made() if Path(path) in Path(name).parents)
-        found += [path] if path in made() else inside or sheets.files_of(path)
-    return list(dict.fromkeys(found))
+    paths = row.paths()
+    return list(dict.fromkeys(name for path in paths for name in made().get(path) or sheets.files_of(path)))
 
 
 def of_models(pattern, **wildcards):

@@ -5,7 +5,7 @@ checked(
     list(DATASETS.values()),
     models_sheet=config["models"],
     datasets_sheet=config["datasets"],
-    made=is_made,
+    made=lambda path: path in made(),
 )
 
 
