@@ -8,7 +8,9 @@ from vlmrank.store import write_json
 def main(snakemake) -> None:
     """Draw one dataset's images and write its card."""
     row = snakemake.params.row
-    card = prepare_dataset(**row, images=snakemake.params.images, seed=snakemake.params.seed)
+    card = prepare_dataset(
+        **row, images=snakemake.params.images, seed=snakemake.params.seed, cache=snakemake.config["cache"]
+    )
     write_json(snakemake.output[0], card)
     failed = len(card["failed_images"])
     told = f"{len(card['images'])} images" + (f", {failed} could not be read" if failed else "")
