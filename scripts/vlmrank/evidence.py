@@ -6,8 +6,8 @@ One file a model, so that a new model adds its file and changes no other. T data
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import h5py
@@ -16,14 +16,16 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 
 from vlmrank.alignment import AlignmentError, align_blocks, block_prior
+from vlmrank.baselines import language
 from vlmrank.baselines.base import Evidence
+from vlmrank.baselines.labelled import labelled_scores
+from vlmrank.classes import ClassRelations
 from vlmrank.divergence import directional_conductance_divergence
 from vlmrank.errors import VlmrankError
+from vlmrank.peers import PeerFeatures
 from vlmrank.predictions import prediction_statistics
 from vlmrank.representation import Representation, represent
-from vlmrank.store import Pair, atomic
-
-STATISTICS = ("mutual_information", "confidence", "entropy")
+from vlmrank.store import UTF8, Pair, atomic
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,19 @@ class ModelEvidence:
     Attributes
     ----------
     datasets : T names.
-    divergence, statistics, labelled : as in `vlmrank.baselines.Evidence`, without the axis of models.
-    class_embedding : T arrays float32 [C_t, E], class texts in the model's own text tower; [0, 0] where there are none.
-    class_names : T sequences of names.
+    divergence, statistics, labelled, text_features, bridged_features : as in `vlmrank.baselines.Evidence`, without the
+        axis of models. A divergence `dcd[name]` is that of a variant of the settings.
     """
 
     datasets: Sequence[str]
     divergence: Mapping[str, np.ndarray] = field(default_factory=dict)
     statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
     labelled: Mapping[str, np.ndarray] = field(default_factory=dict)
-    class_embedding: Sequence[np.ndarray] = ()
-    class_names: Sequence[Sequence[str]] = ()
+    text_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    bridged_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+GROUPS = ("divergence", "statistics", "labelled", "text_features", "bridged_features")
 
 
 def draw_images(available: int, *, images: int | None, draw: int, seed: int) -> np.ndarray:
@@ -159,6 +163,36 @@ def _usable(pair: Pair | None) -> bool:
     return pair is not None and pair.ok and len(pair.image_id) > 0
 
 
+def dcd_of(
+    tasks: Sequence[Representation | None],
+    is_source: Sequence[bool],
+    *,
+    alignment: Mapping[str, Any],
+    divergence: Mapping[str, Any],
+) -> np.ndarray:
+    """DCD alone [T, T], nan where there is no pair; arguments as in `divergences_of`."""
+    if all(task is None for task in tasks):
+        return np.full((len(tasks), len(tasks)), np.nan)
+    importance = importance_of(tasks, is_source, **alignment)
+    return directional_conductance_divergence(tasks, importance, **divergence).dcd
+
+
+def _drawn(pairs: Mapping[str, Pair | None], *, images: int | None, draw: int, seed: int):
+    """Representations, embeddings and logits of one draw, None for what is missing."""
+    tasks, embeddings, logits = [], [], []
+    for pair in pairs.values():
+        if not _usable(pair):
+            tasks.append(None)
+            embeddings.append(None)
+            logits.append(None)
+            continue
+        chosen = draw_images(len(pair.image_id), images=images, draw=draw, seed=seed)
+        tasks.append(represent([values[chosen] for values in pair.blocks.values()]))
+        embeddings.append(None if pair.embedding is None else pair.embedding[chosen])
+        logits.append(None if pair.logits is None or not pair.logits.size else pair.logits[chosen])
+    return tasks, embeddings, logits
+
+
 def gather_evidence(
     pairs: Mapping[str, Pair | None],
     *,
@@ -168,6 +202,7 @@ def gather_evidence(
     images: int | None = None,
     draws: int = 1,
     seed: int = 0,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> ModelEvidence:
     """Divergences and prediction statistics of one model for each draw of the images.
 
@@ -179,110 +214,140 @@ def gather_evidence(
     images : images of a draw; None for all.
     draws : number of draws; they are all alike where `images` is None.
     seed : of the draws.
+    variants : name -> settings that replace these (`alignment`, `divergence`, `images`), for ablations.
+
+    Raises
+    ------
+    VlmrankError : an alignment did not converge.
     """
-    names = list(pairs)
-    is_source = [name in set(sources) for name in names]
-    divergence_draws: dict[str, list[np.ndarray]] = {}
-    statistics = {name: np.full((draws, len(names)), np.nan) for name in STATISTICS}
-    for draw in range(draws):
-        tasks, embeddings = [], []
-        for column, pair in enumerate(pairs.values()):
-            if not _usable(pair):
-                tasks.append(None)
-                embeddings.append(None)
+    is_source = [name in set(sources) for name in pairs]
+    found: dict[str, list[np.ndarray]] = {}
+    statistics: dict[str, np.ndarray] = {}
+
+    def keep(logits: Sequence[np.ndarray | None], draw: int, suffix: str = "") -> None:
+        for column, values in enumerate(logits):
+            for name, value in prediction_statistics(values).items() if values is not None else ():
+                empty = np.full((draws, len(pairs)), np.nan)
+                statistics.setdefault(name + suffix, empty)[draw, column] = value
+
+    try:
+        for draw in range(draws):
+            tasks, embeddings, logits = _drawn(pairs, images=images, draw=draw, seed=seed)
+            keep(logits, draw)
+            one = divergences_of(tasks, is_source, alignment=alignment, divergence=divergence)
+            one["embedding"] = embedding_divergence(embeddings)
+            for name, changed in (variants or {}).items():
+                settings = {
+                    "alignment": {**alignment, **changed.get("alignment", {})},
+                    "divergence": {**divergence, **changed.get("divergence", {})},
+                }
+                other = tasks
+                if "images" in changed:
+                    other, _, logits = _drawn(pairs, images=changed["images"], draw=draw, seed=seed)
+                    keep(logits, draw, f"[{name}]")
+                one[f"dcd[{name}]"] = dcd_of(other, is_source, **settings)
+            for name, values in one.items():
+                found.setdefault(name, []).append(values)
+    except AlignmentError as error:
+        raise VlmrankError(str(error)) from error
+    divergences = {name: np.stack(values) for name, values in found.items()}
+    return ModelEvidence(datasets=tuple(pairs), divergence=divergences, statistics=statistics)
+
+
+def add_peers(
+    evidence: ModelEvidence,
+    features: Mapping[str, PeerFeatures],
+    relations: ClassRelations,
+    *,
+    images: int,
+    seed: int = 0,
+) -> ModelEvidence:
+    """The evidence with what peers look at: scores from labelled images, and features of the class texts.
+
+    Parameters
+    ----------
+    evidence : of one model.
+    features : dataset -> the same model's features for peers.
+    relations : of the class names.
+    images : K, labelled images of a draw.
+    seed : of the draws and of the noise on the captions.
+    """
+    names = list(evidence.datasets)
+    draws = max((len(values) for values in evidence.divergence.values()), default=1)
+    labelled: dict[str, np.ndarray] = {}
+    for column, name in enumerate(names):
+        one = features.get(name, PeerFeatures())
+        if not len(one.labels):
+            continue
+        for draw in range(draws):
+            chosen = draw_images(len(one.labels), images=images, draw=draw, seed=seed)
+            scores = labelled_scores(
+                embedding=one.embedding[chosen], logits=one.logits[chosen], labels=one.labels[chosen]
+            )
+            for score, value in scores.items():
+                labelled.setdefault(score, np.full((draws, len(names)), np.nan))[draw, column] = value
+    plain, bridged = _texts(names, features, relations, seed=seed)
+    return replace(evidence, labelled=labelled, text_features=plain, bridged_features=bridged)
+
+
+def _texts(names: Sequence[str], features: Mapping[str, PeerFeatures], relations: ClassRelations, *, seed: int):
+    """Plain features [T] and bridged features [T, T] of one model's class texts."""
+    similarity = relations.blocks()
+    size = len(names)
+    known = [index for index, name in enumerate(names) if name in features and len(features[name].captions) > 1]
+    plain = {name: np.full(size, np.nan) for name in language.TEXT_FEATURES}
+    bridged = {name: np.full((size, size), np.nan) for name in language.TEXT_FEATURES}
+    gaps = {}
+    for index in known:
+        one = features[names[index]]
+        for name, value in language.text_features(one.captions, one.class_embedding, seed=seed).items():
+            plain[name][index] = value
+        if len(one.labels) > 1:
+            gaps[index] = language.modality_gap(one.embedding, one.labels, one.captions, one.class_embedding)
+    for held in range(size):
+        for index in known:
+            sources = [source for source in gaps if source not in (held, index)]
+            if not sources:
                 continue
-            chosen = draw_images(len(pair.image_id), images=images, draw=draw, seed=seed)
-            tasks.append(represent([values[chosen] for values in pair.blocks.values()]))
-            embeddings.append(None if pair.embedding is None else pair.embedding[chosen])
-            if pair.logits is not None and pair.logits.size:
-                for name, value in prediction_statistics(pair.logits[chosen]).items():
-                    statistics[name][draw, column] = value
-        try:
-            found = divergences_of(tasks, is_source, alignment=alignment, divergence=divergence)
-        except AlignmentError as error:
-            raise VlmrankError(str(error)) from error
-        found["embedding"] = embedding_divergence(embeddings)
-        for name, values in found.items():
-            divergence_draws.setdefault(name, []).append(values)
-    usable = [pair if _usable(pair) else None for pair in pairs.values()]
-    return ModelEvidence(
-        datasets=tuple(names),
-        divergence={name: np.stack(values) for name, values in divergence_draws.items()},
-        statistics={name: values for name, values in statistics.items() if np.isfinite(values).any()},
-        class_embedding=tuple(
-            np.empty((0, 0), np.float32) if pair is None or pair.class_embedding is None else pair.class_embedding
-            for pair in usable
-        ),
-        class_names=tuple(() if pair is None else tuple(pair.attributes.get("class_names") or ()) for pair in usable),
-    )
+            one = features[names[index]]
+            gap = language.predicted_gaps(
+                [similarity[source][index] for source in sources],
+                [gaps[source] for source in sources],
+                classes=len(one.class_embedding),
+            )
+            moved = language.bridged_features(one.captions, one.class_embedding, gap, seed=seed)
+            for name, value in moved.items():
+                bridged[name][held, index] = value
+    return plain, bridged
 
 
 def write_evidence(path: str | os.PathLike[str], evidence: ModelEvidence) -> None:
     """Write a model's evidence as HDF5."""
-    text = h5py.string_dtype("utf-8")
     with atomic(path) as partial, h5py.File(partial, "w") as file:
-        file.create_dataset("datasets", data=np.array(evidence.datasets, dtype=object), dtype=text)
-        for group in ("divergence", "statistics", "labelled"):
+        file.create_dataset("datasets", data=np.array(evidence.datasets, dtype=object), dtype=UTF8)
+        for group in GROUPS:
             for name, values in getattr(evidence, group).items():
                 file[f"{group}/{name}"] = np.asarray(values, np.float64)
-        for index, (names, values) in enumerate(zip(evidence.class_names, evidence.class_embedding, strict=True)):
-            file[f"classes/{index}/embedding"] = np.asarray(values, np.float32)
-            file.create_dataset(f"classes/{index}/name", data=np.array(names, dtype=object), dtype=text)
 
 
 def read_evidence(path: str | os.PathLike[str]) -> ModelEvidence:
     """Read a model's evidence."""
     with h5py.File(path, "r", locking=False) as file:
-        datasets = tuple(file["datasets"].asstr()[()])
         groups = {
             group: {name: values[()] for name, values in file[group].items()} if group in file else {}
-            for group in ("divergence", "statistics", "labelled")
+            for group in GROUPS
         }
-        classes = [file[f"classes/{index}"] for index in range(len(datasets))] if "classes" in file else []
-        return ModelEvidence(
-            datasets=datasets,
-            class_embedding=tuple(part["embedding"][()] for part in classes),
-            class_names=tuple(tuple(part["name"].asstr()[()]) for part in classes),
-            **groups,
-        )
+        return ModelEvidence(datasets=tuple(file["datasets"].asstr()[()]), **groups)
 
 
-def class_similarity_of(evidences: Sequence[ModelEvidence]) -> list[list[np.ndarray]]:
-    """[T][T] arrays [C_s, C_t], cosine of class texts, averaged over the text towers of all models that have both.
-
-    Empty where no model has class texts for all datasets that have any.
-    """
-    size = len(evidences[0].datasets) if evidences else 0
-    counts = [
-        max((len(one.class_embedding[t]) for one in evidences if one.class_embedding), default=0) for t in range(size)
-    ]
-    totals = [[np.zeros((counts[s], counts[t])) for t in range(size)] for s in range(size)]
-    voices = np.zeros((size, size))
-    for one in evidences:
-        units = [_unit(values) if len(values) else None for values in one.class_embedding]
-        for s, source in enumerate(units):
-            for t, target in enumerate(units):
-                if source is not None and target is not None and len(source) == counts[s] and len(target) == counts[t]:
-                    totals[s][t] += source @ target.T
-                    voices[s, t] += 1
-    if not voices.any():
-        return []
-    return [[totals[s][t] / max(voices[s, t], 1) for t in range(size)] for s in range(size)]
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, np.float64)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-
-
-def _stack(evidences: Sequence[ModelEvidence], group: str) -> dict[str, np.ndarray]:
-    """name -> [D, M, ...]; models that lack a name get nan."""
+def _stack(evidences: Sequence[ModelEvidence], group: str, axis: int = 1) -> dict[str, np.ndarray]:
+    """name -> [D, M, ...], or [M, ...] with axis 0; models that lack a name get nan."""
     names = dict.fromkeys(name for one in evidences for name in getattr(one, group))
     result = {}
     for name in names:
         known = next(getattr(one, group)[name] for one in evidences if name in getattr(one, group))
         missing = np.full(known.shape, np.nan)
-        result[name] = np.stack([getattr(one, group).get(name, missing) for one in evidences], axis=1)
+        result[name] = np.stack([getattr(one, group).get(name, missing) for one in evidences], axis=axis)
     return result
 
 
@@ -309,11 +374,6 @@ def class_accuracy_of(
     return result
 
 
-def _longest_names(evidences: Sequence[ModelEvidence], size: int) -> Iterator[tuple[str, ...]]:
-    for dataset in range(size):
-        yield max((one.class_names[dataset] for one in evidences if one.class_names), key=len, default=())
-
-
 def assemble_evidence(
     evidences: Mapping[str, ModelEvidence],
     accuracy: pd.DataFrame,
@@ -321,7 +381,7 @@ def assemble_evidence(
     per_class: pd.DataFrame | None = None,
     domains: Mapping[str, str] | None = None,
     parameters: Mapping[str, float] | None = None,
-    class_similarity: Sequence[Sequence[np.ndarray]] | None = None,
+    relations: ClassRelations | None = None,
 ) -> Evidence:
     """Put the evidence of all models together with the accuracies.
 
@@ -332,23 +392,22 @@ def assemble_evidence(
     per_class : columns model, dataset, class, acc1; None where no table has them.
     domains : dataset -> domain.
     parameters : model -> number of parameters.
-    class_similarity : of a sentence encoder; the zoo's own text towers where it is None.
+    relations : of the class names; None where they are not known.
 
     Raises
     ------
-    VlmrankError : the models were gathered over different datasets.
+    VlmrankError : the files were gathered over different datasets.
     """
     models = list(evidences)
     gathered = list(evidences.values())
     if not gathered:
         raise VlmrankError("no models to evaluate")
     datasets = list(gathered[0].datasets)
-    if any(list(one.datasets) != datasets for one in gathered):
+    others = [list(one.datasets) for one in gathered] + ([list(relations.datasets)] if relations else [])
+    if any(other != datasets for other in others):
         raise VlmrankError("the models' evidence covers different datasets: run again from the pair files")
-    class_names = list(_longest_names(gathered, len(datasets)))
-    classes = (
-        [] if per_class is None or per_class.empty else class_accuracy_of(per_class, models, datasets, class_names)
-    )
+    class_names = list(relations.names) if relations else [()] * len(datasets)
+    known = relations is not None and per_class is not None and not per_class.empty
     return Evidence(
         models=models,
         datasets=datasets,
@@ -359,7 +418,9 @@ def assemble_evidence(
         divergence=_stack(gathered, "divergence"),
         statistics=_stack(gathered, "statistics"),
         labelled=_stack(gathered, "labelled"),
-        class_accuracy=classes,
+        class_accuracy=class_accuracy_of(per_class, models, datasets, class_names) if known else [],
         class_names=class_names,
-        class_similarity=class_similarity_of(gathered) if class_similarity is None else class_similarity,
+        class_similarity=relations.blocks() if relations else [],
+        text_features=_stack(gathered, "text_features", axis=0),
+        bridged_features=_stack(gathered, "bridged_features", axis=0),
     )
