@@ -1,7 +1,59 @@
 # How well every method ranks the models for datasets whose truth is known, each left out in turn.
+# Peers that ask for more than the method does (labelled images, captions) are compared only where it is asked for.
+LABELLED = config["evaluation"]["labelled"]
+
+
+rule relate_classes:
+    input:
+        datasets=expand("<results>/datasets/{dataset}.json", dataset=DATASETS),
+        pairs=(
+            of_models("<results>/conductance/{model}/{dataset}.h5", dataset=DATASETS)
+            if config["evaluation"]["encoder"] == "zoo"
+            else []
+        ),
+    output:
+        "<results>/classes.h5",
+    log:
+        "<logs>/relate_classes/all.log",
+    benchmark:
+        "<benchmarks>/relate_classes/all.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        models=list(MODELS),
+        encoder=config["evaluation"]["encoder"],
+        code=code("vlmrank.classes"),
+    script:
+        "../scripts/relate_classes.py"
+
+
+if LABELLED:
+
+    rule embed_peers:
+        input:
+            model="<results>/models/{model}.json",
+            datasets=expand("<results>/datasets/{dataset}.json", dataset=DATASETS),
+        output:
+            "<results>/peers/{model}.h5",
+        log:
+            "<logs>/embed_peers/{model}.log",
+        benchmark:
+            "<benchmarks>/embed_peers/{model}.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        params:
+            images=LABELLED,
+            seed=config["seed"],
+            code=code("vlmrank.peers:embed_for_peers", "vlmrank.peers:write_features", "vlmrank.zoo:load_model"),
+        script:
+            "../scripts/embed_peers.py"
+
+
 rule gather_evidence:
     input:
         pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=DATASETS),
+        peers="<results>/peers/{model}.h5" if LABELLED else [],
+        classes="<results>/classes.h5" if LABELLED else [],
     output:
         "<results>/evidence/{model}.h5",
     log:
@@ -22,8 +74,10 @@ rule gather_evidence:
         divergence=config["divergence"],
         draws=config["evaluation"]["draws"],
         images=config["evaluation"]["images"],
+        labelled_images=config["evaluation"]["images"] or config["images"]["per_dataset"],
+        variants=config["evaluation"]["variants"],
         seed=config["seed"],
-        code=code("vlmrank.evidence:gather_evidence", "vlmrank.evidence:write_evidence"),
+        code=code("vlmrank.evidence:gather_evidence", "vlmrank.evidence:add_peers", "vlmrank.evidence:write_evidence"),
     script:
         "../scripts/gather_evidence.py"
 
@@ -32,6 +86,7 @@ rule evaluate_methods:
     input:
         models=of_models("<results>/models/{model}.json"),
         evidence=of_models("<results>/evidence/{model}.h5"),
+        classes="<results>/classes.h5",
         accuracy="<results>/accuracy.csv",
         per_class="<results>/accuracy_per_class.csv",
     output:
@@ -43,6 +98,9 @@ rule evaluate_methods:
             labels={"what": "evaluation on held-out tasks", "form": "table"},
         ),
         differences="<results>/evaluation/differences.csv",
+        domains="<results>/evaluation/domain_metrics.csv",
+        variants="<results>/evaluation/variant_metrics.csv",
+        methods="<results>/evaluation/methods.csv",
     log:
         "<logs>/evaluate_methods/all.log",
     benchmark:
@@ -60,6 +118,11 @@ rule evaluate_methods:
         options=config["evaluation"],
         kappa=config["ranking"]["kappa"],
         seed=config["seed"],
-        code=code("vlmrank.evaluation", "vlmrank.baselines", "vlmrank.evidence:assemble_evidence"),
+        code=code(
+            "vlmrank.evaluation",
+            "vlmrank.baselines",
+            "vlmrank.evidence:assemble_evidence",
+            "vlmrank.classes:read_relations",
+        ),
     script:
         "../scripts/evaluate_methods.py"

@@ -1,7 +1,8 @@
 """Leave each dataset out in turn and compare every method's ranking with the truth."""
 
-from vlmrank.baselines import all_methods, select_methods
-from vlmrank.evaluation import differences, evaluate_methods, summarise
+from vlmrank.baselines import all_methods, describe_methods, select_methods
+from vlmrank.classes import read_relations
+from vlmrank.evaluation import differences, evaluate_methods, evaluate_variants, summarise
 from vlmrank.evidence import assemble_evidence, read_evidence
 from vlmrank.runlog import announce, job
 from vlmrank.store import read_csv, read_json, write_csv
@@ -9,7 +10,7 @@ from vlmrank.store import read_csv, read_json, write_csv
 
 def main(snakemake) -> None:
     """Leave each dataset out in turn and compare every method's ranking with the truth."""
-    params, options = snakemake.params, snakemake.params.options
+    params, options, output = snakemake.params, snakemake.params.options, snakemake.output
     cards = [read_json(path) for path in snakemake.input.models]
     evidence = assemble_evidence(
         dict(zip(params.models, map(read_evidence, snakemake.input.evidence), strict=True)),
@@ -17,13 +18,17 @@ def main(snakemake) -> None:
         per_class=read_csv(snakemake.input.per_class),
         domains=params.domains,
         parameters={card["model"]: card.get("parameters") for card in cards},
+        relations=read_relations(snakemake.input.classes),
     )
     methods = select_methods(all_methods(kappa=params.kappa), options["methods"])
     found = evaluate_methods(evidence, methods, seed=params.seed)
     drawn = {"bootstrap": options["bootstrap"], "seed": params.seed}
-    write_csv(snakemake.output.metrics, found.metrics)
-    write_csv(snakemake.output.summary, summarise(found.metrics, **drawn))
-    write_csv(snakemake.output.differences, differences(found.metrics, **drawn))
+    write_csv(output.metrics, found.metrics)
+    write_csv(output.summary, summarise(found.metrics, **drawn))
+    write_csv(output.differences, differences(found.metrics, **drawn))
+    write_csv(output.domains, evaluate_methods(evidence, methods, protocol="domain", seed=params.seed).metrics)
+    write_csv(output.variants, evaluate_variants(evidence, options["variants"], kappa=params.kappa))
+    write_csv(output.methods, describe_methods(methods))
     targets = found.metrics["target"].nunique()
     announce(f"{len(methods) - len(found.left_out)} methods compared on {targets} datasets")
     for method, reason in found.left_out.items():

@@ -1,6 +1,8 @@
 """Gather from one model's pairs what the compared methods look at."""
 
-from vlmrank.evidence import gather_evidence, write_evidence
+from vlmrank.classes import read_relations
+from vlmrank.evidence import add_peers, gather_evidence, write_evidence
+from vlmrank.peers import read_features
 from vlmrank.runlog import job
 from vlmrank.store import read_pair
 
@@ -11,12 +13,21 @@ def main(snakemake) -> None:
     evidence = gather_evidence(
         dict(zip(params.datasets, map(read_pair, snakemake.input.pairs), strict=True)),
         sources=params.sources,
-        alignment={**params.alignment, "rho": float(params.alignment["rho"])},
+        alignment=params.alignment,
         divergence=params.divergence,
         images=params.images,
         draws=params.draws,
         seed=params.seed,
+        variants=params.variants,
     )
+    if snakemake.input.peers:
+        evidence = add_peers(
+            evidence,
+            read_features(snakemake.input.peers),
+            read_relations(snakemake.input.classes),
+            images=params.labelled_images,
+            seed=params.seed,
+        )
     write_evidence(snakemake.output[0], evidence)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from vlmrank import metrics
+from vlmrank.baselines import ours
 from vlmrank.baselines.base import Evidence, Method, Unavailable, View
 
 PROTOCOLS = ("dataset", "domain")
@@ -118,6 +119,29 @@ def evaluate_methods(
         if scored:
             left_out.pop(method.name, None)
     return Evaluation(pd.DataFrame(rows, columns=["method", "target", "metric", "value"]), left_out)
+
+
+def evaluate_variants(
+    evidence: Evidence, variants: Mapping[str, Mapping[str, Mapping[str, float]]], **settings: float
+) -> pd.DataFrame:
+    """The method and its fused form under the run's settings (variant empty) and under each named change.
+
+    Parameters
+    ----------
+    evidence : with a divergence `dcd[name]` for each variant that changes more than the ranking.
+    variants : name -> settings that differ.
+    settings : of the run, as in `vlmrank.baselines.ours.variant`.
+
+    Returns
+    -------
+    variant, method, target, metric, value.
+    """
+    tables = []
+    for name, changed in {"": {}, **variants}.items():
+        found = evaluate_methods(evidence, ours.variant(name, changed, **settings)).metrics
+        tables.append(found.assign(variant=name))
+    columns = ["variant", "method", "target", "metric", "value"]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def _resamples(count: int, bootstrap: int, seed: int) -> np.ndarray:

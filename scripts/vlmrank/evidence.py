@@ -61,7 +61,7 @@ def draw_images(available: int, *, images: int | None, draw: int, seed: int) -> 
 
 
 def importance_of(
-    tasks: Sequence[Representation | None], is_source: Sequence[bool], *, epsilon: float, rho: float, depth: float
+    tasks: Sequence[Representation | None], is_source: Sequence[bool], *, epsilon: float, rho: float | str, depth: float
 ) -> np.ndarray:
     """Block importance [T, B] of every dataset as target; nan rows for missing datasets.
 
@@ -73,7 +73,7 @@ def importance_of(
     importance = np.full((len(tasks), len(prior)), np.nan)
     for index, task in enumerate(tasks):
         if task is not None:
-            importance[index] = align_blocks(task.block_mass, prior, epsilon=epsilon, rho=rho).importance
+            importance[index] = align_blocks(task.block_mass, prior, epsilon=epsilon, rho=float(rho)).importance
     return importance
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from vlmrank.baselines import controls, direct, history, labelled, language, ours
-from vlmrank.baselines.base import INPUTS, Evidence, Method, Unavailable, View
+from vlmrank.baselines.base import INPUTS, TARGET_LABELS, Evidence, Method, Unavailable, View
 from vlmrank.errors import VlmrankError
 
-__all__ = ["INPUTS", "Evidence", "Method", "Unavailable", "View", "all_methods", "select_methods"]
+__all__ = ["INPUTS", "Evidence", "Method", "Unavailable", "View", "all_methods", "describe_methods", "select_methods"]
 
 
 def all_methods(*, kappa: float = 0.6, fuse: float = 0.5, statistic: str = "mutual_information") -> tuple[Method, ...]:
@@ -42,3 +44,12 @@ def select_methods(methods: Sequence[Method], names: str | Sequence[str] = "defa
     if unknown:
         raise VlmrankError(f"unknown evaluation method {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     return tuple(method for method in methods if method.name in names)
+
+
+def describe_methods(methods: Sequence[Method]) -> pd.DataFrame:
+    """One row a method: method, title, group, looks_at (separated by `; `), uses_target_labels."""
+    rows = [
+        (method.name, method.title, method.group, "; ".join(sorted(method.looks_at)), TARGET_LABELS in method.looks_at)
+        for method in methods
+    ]
+    return pd.DataFrame(rows, columns=["method", "title", "group", "looks_at", "uses_target_labels"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -27,11 +27,11 @@ def _weighted(name: str, kappa: float) -> Callable[[View], np.ndarray]:
     return score
 
 
-def _fused(kappa: float, fuse: float, statistic: str) -> Callable[[View], np.ndarray]:
+def _fused(kappa: float, fuse: float, statistic: str, name: str = "dcd") -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
         """[M] the weighted ranks plus `fuse` times the percentile rank of a statistic of the predictions."""
         extra = view.statistic(statistic)
-        return aggregate_ranks(view.source_accuracy, view.divergence("dcd"), kappa=kappa, extra=extra, fuse=fuse).fused
+        return aggregate_ranks(view.source_accuracy, view.divergence(name), kappa=kappa, extra=extra, fuse=fuse).fused
 
     return score
 
@@ -52,6 +52,35 @@ def _task_level(kappa: float) -> Callable[[View], np.ndarray]:
     return score
 
 
+SEES = frozenset({TARGET_IMAGES, SOURCE_ACCURACIES, CLASS_NAMES})
+
+
+def variant(
+    name: str,
+    changed: Mapping[str, Mapping[str, float]],
+    *,
+    kappa: float = 0.6,
+    fuse: float = 0.5,
+    statistic: str = "mutual_information",
+) -> tuple[Method, ...]:
+    """The method and its fused form under changed settings, for an ablation.
+
+    Parameters
+    ----------
+    name : of the variant; its divergence is `dcd[name]` unless it changes only the ranking.
+    changed : settings that differ: `ranking` (kappa, fuse), and those that `vlmrank.evidence` has applied before.
+    kappa, fuse, statistic : of the main run.
+    """
+    kappa = changed.get("ranking", {}).get("kappa", kappa)
+    fuse = changed.get("ranking", {}).get("fuse", fuse)
+    dcd = f"dcd[{name}]" if set(changed) - {"ranking"} else "dcd"
+    other = f"{statistic}[{name}]" if "images" in changed else statistic
+    return (
+        Method("vlmrank", name, SEES, _weighted(dcd, kappa), "ours"),
+        Method("fused", name, SEES, _fused(kappa, fuse, other, dcd), "ours"),
+    )
+
+
 def methods(*, kappa: float = 0.6, fuse: float = 0.5, statistic: str = "mutual_information") -> tuple[Method, ...]:
     """The method, its fused form and its counterparts.
 
@@ -61,13 +90,12 @@ def methods(*, kappa: float = 0.6, fuse: float = 0.5, statistic: str = "mutual_i
     fuse : weight of the statistic in the fused score.
     statistic : of the unlabelled predictions, added in the fused score.
     """
-    sees = frozenset({TARGET_IMAGES, SOURCE_ACCURACIES, CLASS_NAMES})
     return (
-        Method("vlmrank", "vlmrank", sees, _weighted("dcd", kappa), "ours"),
-        Method("fused", "vlmrank, fused", sees, _fused(kappa, fuse, statistic), "ours"),
-        Method("task_level", "vlmrank with one set of weights for all models", sees, _task_level(kappa), "counterpart"),
+        Method("vlmrank", "vlmrank", SEES, _weighted("dcd", kappa), "ours"),
+        Method("fused", "vlmrank, fused", SEES, _fused(kappa, fuse, statistic), "ours"),
+        Method("task_level", "vlmrank with one set of weights for all models", SEES, _task_level(kappa), "counterpart"),
         *(
-            Method(f"by_{name}", title, sees, _weighted(name, kappa), "counterpart")
+            Method(f"by_{name}", title, SEES, _weighted(name, kappa), "counterpart")
             for name, title in COUNTERPARTS.items()
         ),
     )
