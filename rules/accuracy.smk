@@ -39,6 +39,7 @@ rule gather_accuracy:
         measured=of_models("<results>/accuracy/{model}/{dataset}.json", dataset=MEASURED),
         tables=[table["path"] for table in config["accuracy"]["tables"]],
         names=[config["accuracy"]["names"]] if config["accuracy"]["names"] else [],
+        per_class=[config["accuracy"]["per_class"]] if config["accuracy"]["per_class"] else [],
     output:
         accuracy=report(
             "<results>/accuracy.csv",

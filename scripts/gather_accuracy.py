@@ -3,7 +3,7 @@
 import pandas as pd
 
 from vlmrank.runlog import job
-from vlmrank.store import OK, read_json, write_csv
+from vlmrank.store import OK, read_csv, read_json, write_csv
 from vlmrank.tables import read_tables
 
 
@@ -22,7 +22,13 @@ def main(snakemake) -> None:
     published = read_tables(params.tables, models=params.models, datasets=params.datasets, names=names)
     accuracy = pd.concat([accuracy, published.accuracy]).drop_duplicates(["model", "dataset"])
     write_csv(snakemake.output.accuracy, accuracy)
-    write_csv(snakemake.output.per_class, pd.DataFrame(classes, columns=["model", "dataset", "class", "acc1", "n"]))
+    columns = ["model", "dataset", "class", "acc1", "n"]
+    per_class = [pd.DataFrame(classes, columns=columns)]
+    for path in snakemake.input.per_class:
+        table = read_csv(path)[columns]
+        per_class.append(table[table["model"].isin(params.models) & table["dataset"].isin(params.datasets)])
+    classes = pd.concat([part for part in per_class if len(part)] or per_class)
+    write_csv(snakemake.output.per_class, classes.drop_duplicates(["model", "dataset", "class"]))
     write_csv(snakemake.output.unmatched, published.unmatched)
 
 

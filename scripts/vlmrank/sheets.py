@@ -264,7 +264,7 @@ def class_of_folder(folder: str, classes: Sequence[str]) -> int | None:
     """
 
     def plain(name: str) -> str:
-        return re.sub(r"[\s_/-]+", " ", name).strip().casefold()
+        return re.sub(r"[\W_]+", " ", name).strip().casefold()
 
     if folder in classes:
         return list(classes).index(folder)
