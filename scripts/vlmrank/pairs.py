@@ -24,6 +24,7 @@ from vlmrank.conductance import Conductance, layer_conductance
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.memory import map_chunks
 from vlmrank.objective import embedding_objective, zero_shot_objective
+from vlmrank.prompts import DEFAULT_TEMPLATES, class_embeddings
 from vlmrank.quadrature import arc_length_curve, path_positions, uniform_curve
 from vlmrank.reduction import at_least_float32
 from vlmrank.refinement import refine_conductance
@@ -92,14 +93,9 @@ class PairTask:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@torch.no_grad()
-def _class_embeddings(model: nn.Module, tokenizer, task: PairTask, device: torch.device) -> Tensor:
-    """Class-text embeddings [classes, D] of unit length: the mean over templates of unit-length text embeddings."""
-    templates = list(task.templates) or ["{c}"]
-    prompts = [template.replace("{c}", name) for name in task.classes for template in templates]
-    text = map_chunks(model.encode_text, tokenizer(prompts).to(device), chunk=256).float()
-    embedding = F.normalize(text, dim=-1).view(len(task.classes), len(templates), -1).mean(1)
-    return F.normalize(embedding, dim=-1)
+def _text_embeddings(loaded, task: PairTask) -> Tensor:
+    templates = list(task.templates) or list(DEFAULT_TEMPLATES)
+    return class_embeddings(loaded.model, loaded.tokenizer, list(task.classes), templates)
 
 
 def _baseline(kind: str, images: Tensor, preprocess) -> Tensor:
@@ -213,11 +209,10 @@ def _not_finite(result: Conductance, names: Sequence[str]) -> dict[int, str]:
     return reasons
 
 
-def _compute(loaded, task: PairTask, options: ConductanceOptions) -> Pair:
+def _compute(loaded, blocks: Sequence[Block], task: PairTask, options: ConductanceOptions) -> Pair:
     model = loaded.model
     device = next(loaded.visual.parameters()).device
     images, names, failed = _preprocess(loaded, task)
-    blocks = visual_blocks(loaded.visual)
     paths = {id(module): path for path, module in model.named_modules()}
     batch = None if options.batch == "auto" else int(options.batch)
     with _precision(options.precision, device) as dtype:
@@ -229,7 +224,7 @@ def _compute(loaded, task: PairTask, options: ConductanceOptions) -> Pair:
         embedding = at_least_float32(embedding)
         class_embedding = None
         if options.objective == "zero-shot" and len(task.classes):
-            class_embedding = _class_embeddings(model, loaded.tokenizer, task, device).to(embedding.dtype)
+            class_embedding = _text_embeddings(loaded, task).to(embedding)
             objective = zero_shot_objective(embedding, class_embedding, model.logit_scale.exp().item())
         elif options.objective in ("zero-shot", "embedding"):
             objective = embedding_objective(embedding)
@@ -278,10 +273,12 @@ def compute_pairs(loaded, tasks: Iterable[PairTask], options: ConductanceOptions
     """
     card = loaded.card
     loaded.model.eval()
+    blocks: tuple[Block, ...] = ()
     for task in tasks:
         started = time.perf_counter()
         try:
-            pair = _compute(loaded, task, options)
+            blocks = blocks or visual_blocks(loaded.visual)
+            pair = _compute(loaded, blocks, task, options)
             status, reason = OK, ""
         except (VlmrankError, RuntimeError, ValueError, MemoryError) as error:
             if not isinstance(error, VlmrankError):

@@ -29,7 +29,7 @@ from vlmrank.weights import HUB, LOCAL, check_weights, file_sha256, find_weights
 
 __all__ = ["LoadedModel", "fetch_model", "load_model", "visual_blocks"]
 
-DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 PREPROCESS_KEYS = ("size", "mean", "std", "interpolation", "resize_mode")
 FAMILIES = (
     ("siglip2", "SigLIP2"),
@@ -334,7 +334,7 @@ def load_model(
     architecture, pretrained : as `open_clip.create_model` takes them.
     cache : folder of downloaded weights.
     device : `auto`, `cpu` or `cuda`.
-    precision : `float32`, `tf32` (float32 weights), `bfloat16` or `float64`.
+    precision : `float32`, `tf32` and `bfloat16` (both with float32 weights) or `float64`.
     offline : stay off the network.
     card : the model's card, if there is one; without it the weights are hashed and described here.
 
