@@ -67,7 +67,7 @@ def code(*entries):
 def made():
     """Outputs of the rules above those that read the sheets' paths (the demo's): folder or file -> what to wait for."""
     found = {}
-    for name in sorted(str(path) for rule in workflow.rules for path in rule.output):
+    for name in sorted(str(path) for made_by in workflow.rules for path in made_by.output):
         found[name] = [name]
         for folder in Path(name).parents:
             found.setdefault(str(folder), []).append(name)

@@ -10,16 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vlmrank.configuration import nearest, problems, with_defaults
 from vlmrank.errors import VlmrankError
+from vlmrank.prompts import CLIP_BENCHMARK, read_prompts
 
 LOCAL = "local-dir:"
-CLIP_BENCHMARK = "clip-benchmark:"
+HUB = "hf-hub:"
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 CLASS_FILES = (".yaml", ".yml", ".txt")
-IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ def _check_dataset(row: DatasetRow, made: Callable[[str], bool]) -> list[str]:
     wrong = []
     for column in ("path", "test"):
         value = getattr(row, column)
-        if not value or row.kind == "torchvision" or made(value):
+        if not value or row.kind == "torchvision" or value.startswith(HUB) or made(value):
             continue
         path = Path(value)
         if row.kind == "folder" and not path.is_dir():
@@ -204,7 +202,7 @@ def _check_dataset(row: DatasetRow, made: Callable[[str], bool]) -> list[str]:
             wrong.append(f"{column}: the folder {path} of {row.dataset} {what}. {_look(path)}")
         elif row.kind == "csv" and not path.is_file():
             wrong.append(f"{column}: the list {path} of {row.dataset} does not exist. {_look(path)}")
-        elif row.kind == "webdataset" and not tar_files(value):
+        elif row.kind == "webdataset" and not path.is_dir() and not tar_files(value):
             wrong.append(f"{column}: no tar file fits {value} of {row.dataset}. {_look(path)}")
     if row.class_file is None or made(row.class_file) or wrong:
         return wrong
@@ -217,7 +215,7 @@ def _check_dataset(row: DatasetRow, made: Callable[[str], bool]) -> list[str]:
     if not path.is_file():
         return [f"classes: the file {path} of {row.dataset} does not exist. {_look(path)}"]
     try:
-        classes = read_class_names(path)
+        classes = read_prompts(path).classes
     except VlmrankError as error:
         return [f"classes: {error}"]
     for column in ("path", "test"):
@@ -225,31 +223,6 @@ def _check_dataset(row: DatasetRow, made: Callable[[str], bool]) -> list[str]:
         if value and row.kind == "folder" and not made(value):
             wrong += [f"{column}: {text}" for text in _check_folders(Path(value), classes, path)]
     return wrong
-
-
-def read_class_names(path: str | Path) -> list[str]:
-    """Class names of a YAML file (`classes:`) or a text file (one a line).
-
-    Raises
-    ------
-    VlmrankError : not readable, no list of names, or a name twice.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = {"classes": text.split("\n")} if path.suffix == ".txt" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VlmrankError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    names = content.get("classes") if isinstance(content, dict) else None
-    if not isinstance(names, list):
-        raise VlmrankError(f"{path} has no list `classes:`")
-    names = [str(name).strip() for name in names if str(name).strip()]
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise VlmrankError(f"{path} has the class {double[0]!r} twice")
-    if not names:
-        raise VlmrankError(f"{path} names no class")
-    return names
 
 
 def class_of_folder(folder: str, classes: Sequence[str]) -> int | None:
