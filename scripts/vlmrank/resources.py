@@ -84,7 +84,8 @@ def given(resources: Mapping[str, Any], environment: Mapping[str, str] = os.envi
 
 def _size(model: Mapping[str, Any]) -> tuple[float, float]:
     """Millions of parameters and pixels a side of a model card; those of a ViT-L/14 where it does not say."""
-    return float(model.get("parameters") or 428e6) / 1e6, float(model.get("image_size") or 224)
+    side = model.get("image_size") or 224
+    return float(model.get("parameters") or 428e6) / 1e6, float(max(side) if isinstance(side, list) else side)
 
 
 def sample_cost(model: Mapping[str, Any]) -> tuple[float, float]:

@@ -230,7 +230,7 @@ def activation_of(visual: nn.Module) -> str:
 
 def _describe(architecture: str, pretrained: str | None, cache: str | os.PathLike[str] | None) -> dict[str, Any]:
     config = open_clip.factory.get_model_config(architecture) if not architecture.startswith(HUB) else None
-    model = build_on_meta(architecture, pretrained or None, cache=cache)
+    model = build_on_meta(architecture, pretrained or None, cache=cache).eval()  # batch norm of one image
     preprocess = {name: model.visual.preprocess_cfg[name] for name in PREPROCESS_KEYS}
     return {
         "config_sha256": _config_hash(config) if config else "",
