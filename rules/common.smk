@@ -10,7 +10,7 @@ SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 if SCRIPTS.is_dir():
     sys.path.insert(0, str(SCRIPTS))
 
-from vlmrank import configuration, identity, resources, runlog, sheets
+from vlmrank import claims, configuration, identity, resources, runlog, sheets
 from vlmrank.errors import VlmrankError
 from vlmrank.store import read_json
 
@@ -136,6 +136,7 @@ runlog.open_channel(f"{LOGS}/run.log")
 
 
 onstart:
+    checked(claims.stand_guard, ".snakemake/vlmrank", "run")
     runlog.open_channel(f"{LOGS}/run.log", logger.info)
 
 

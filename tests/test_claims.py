@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vlmrank.claims import Claim, Claims, Poison, describe, share_out, until_terminated
+from vlmrank.claims import Claim, Claims, Poison, describe, share_out, stand_guard, until_terminated
+from vlmrank.errors import VlmrankError
 
 SPAWN = multiprocessing.get_context("fork")
 
@@ -214,3 +215,15 @@ def test_a_shared_folder_stays_writable_for_the_group(tmp_path):
     with claims.take("a") as claim:
         assert claim.path.stat().st_mode & 0o060 == 0o060
         assert claims.folder.stat().st_mode & 0o2070 == 0o2070
+
+
+def test_one_run_at_a_time_and_a_killed_one_is_no_obstacle(tmp_path):
+    claims = Claims(tmp_path)
+    claim = claims.take("run")
+    with pytest.raises(VlmrankError, match=r"another run is at work here since .*process"):
+        stand_guard(tmp_path, "run")
+    claim.release()
+    a_dead_claim(claims, "run")
+    stand_guard(tmp_path, "run")
+    assert claims.holder("run")["pid"] == os.getpid()
+    assert claims.deaths("run") == []

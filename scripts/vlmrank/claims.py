@@ -8,6 +8,7 @@ Everything rests on hard links and renames, which are atomic on NFS and Lustre a
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import getpass
 import json
@@ -21,6 +22,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from vlmrank.errors import VlmrankError
 
 BEAT_SECONDS = 15.0
 PATIENCE_SECONDS = 90.0
@@ -322,6 +325,28 @@ def _given_up(own: Sequence[Mapping[str, Any]], all_of_them: Sequence[Mapping[st
         return None
     how = deaths[-1].get("how", "it was killed: not enough memory, a crash in native code, or its node went down")
     return f"{len(deaths)} processes ended {where}; the last ({describe(deaths[-1])}): {how}"
+
+
+def stand_guard(folder: str | os.PathLike[str], what: str) -> None:
+    """Make this process the only one that does `what` with `folder`, until it ends.
+
+    Raises
+    ------
+    VlmrankError : another living process does it.
+    """
+    claims = Claims(Path(folder))
+    claim = claims.take(what)
+    if claim is None:
+        holder = claims.holder(what)
+        if holder is None:  # it ended this moment
+            return stand_guard(folder, what)
+        raise VlmrankError(
+            f"another {what} is at work here since {holder.get('since')}: {describe(holder)}; wait until it ends. "
+            f"If that machine is gone, {claims._path(what)} may be deleted"
+        )
+    claims.forget([what])
+    atexit.register(claim.release)
+    return None
 
 
 @contextlib.contextmanager
