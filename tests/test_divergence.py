@@ -32,44 +32,45 @@ def test_not_negative_zero_diagonal_directional_and_shared_between_images(kind):
 def test_all_pairs_at_once_is_each_pair_alone(kind):
     some, weights = tasks(), importance(4)
     centre = [np.concatenate([task.blocks[b] for task in some]).mean(axis=0) for b in range(3)]
-    found = directional_conductance_divergence(some, weights, kind=kind, rank=3)
+    found = directional_conductance_divergence(some, weights, kind=kind, rank=3, standardise=False)
     for s in range(4):
         for t in range(4):
-            alone = pair_divergence(
-                source=some[s], target=some[t], importance=weights[t], kind=kind, rank=3, centre=centre
-            )
+            options = {"kind": kind, "rank": 3, "centre": centre, "standardise": False}
+            alone = pair_divergence(source=some[s], target=some[t], importance=weights[t], **options)
             np.testing.assert_allclose(alone, found.dcd[s, t], rtol=0, atol=1e-12)
 
 
-def slow_subspace(source, target, centre, rank):
-    t_rows, s_rows = target - centre, source - centre
+def slow_subspace(source, target, centre, spread, rank):
+    t_rows, s_rows = (target - centre) / spread, (source - centre) / spread
     t_rows, s_rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (t_rows, s_rows))
     v_t, v_s = (np.linalg.svd(rows)[2][:rank].T for rows in (t_rows, s_rows))
     norm = np.linalg.norm
     return (norm(t_rows @ v_t) ** 2 - norm(t_rows @ v_s) ** 2) / norm(t_rows) ** 2
 
 
-def slow_kl(source, target, _centre, _rank, smoothing=1e-3):
+def slow_kl(source, target, *_, smoothing=1e-3):
     p_t, p_s = (np.abs(rows).sum(axis=0) / np.abs(rows).sum() for rows in (target, source))
     p_t, p_s = ((p + smoothing / len(p)) / (1 + smoothing) for p in (p_t, p_s))
     return (p_t * np.log(p_t / p_s)).sum()
 
 
-def slow_coverage(source, target, _centre, _rank):
+def slow_coverage(source, target, *_):
     p_t, p_s = (np.abs(rows).sum(axis=0) / np.abs(rows).sum() for rows in (target, source))
     return np.maximum(0, p_t - p_s).sum()
 
 
 @pytest.mark.parametrize(("kind", "slow"), [("subspace", slow_subspace), ("kl", slow_kl), ("coverage", slow_coverage)])
-def test_agrees_with_the_formula_written_out(kind, slow):
+@pytest.mark.parametrize("standardise", [True, False])
+def test_agrees_with_the_formula_written_out(kind, slow, standardise):
     some, weights = tasks(), importance(4)
-    found = directional_conductance_divergence(some, weights, kind=kind, rank=2).dcd
+    found = directional_conductance_divergence(some, weights, kind=kind, rank=2, standardise=standardise).dcd
     for s, source in enumerate(some):
         for t, target in enumerate(some):
             expected = 0.0
             for b in range(3):
-                centre = np.concatenate([task.blocks[b] for task in some]).mean(axis=0)
-                expected += weights[t, b] * slow(source.blocks[b], target.blocks[b], centre, 2)
+                images = np.concatenate([task.blocks[b] for task in some])
+                spread = images.std(axis=0) if standardise else 1.0
+                expected += weights[t, b] * slow(source.blocks[b], target.blocks[b], images.mean(axis=0), spread, 2)
             np.testing.assert_allclose(found[s, t], expected if s != t else 0.0, rtol=0, atol=1e-12)
 
 
@@ -78,7 +79,7 @@ def test_worked_by_hand():
     target = represent([np.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])])
     wide = represent([np.array([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0]])])
     across = represent([np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 5.0]])])
-    options = {"importance": np.array([1.0]), "centre": [np.zeros(3)], "rank": 2}
+    options = {"importance": np.array([1.0]), "centre": [np.zeros(3)], "rank": 2, "standardise": False}
     assert pair_divergence(source=wide, target=target, **options) == pytest.approx(0.0, abs=1e-12)
     assert pair_divergence(source=target, target=wide, **options) == pytest.approx(0.5, abs=1e-12)
     assert pair_divergence(source=across, target=target, **options) == pytest.approx(1.0, abs=1e-12)
@@ -134,6 +135,16 @@ def test_scale_of_the_conductance_does_not_matter():
 def test_refuses_options(options):
     with pytest.raises(ValueError):
         directional_conductance_divergence(tasks(), importance(4), **options)
+
+
+def test_standardised_channels_count_alike():
+    some, weights = tasks(), importance(4)
+    units = [np.linspace(0.1, 9, c) for c in CHANNELS]
+    scaled = [represent([block * unit for block, unit in zip(task.blocks, units, strict=True)]) for task in some]
+    a, b = (directional_conductance_divergence(x, weights, rank=2).dcd for x in (some, scaled))
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+    c, d = (directional_conductance_divergence(x, weights, rank=2, standardise=False).dcd for x in (some, scaled))
+    assert np.abs(c - d).max() > 1e-2
 
 
 def test_refuses_shapes():

@@ -27,10 +27,15 @@ class Divergence:
     per_image: np.ndarray
 
 
-def _subspace(values: Sequence[np.ndarray], *, rank: int, centre: np.ndarray | None, **_: object) -> np.ndarray:
+def _subspace(
+    values: Sequence[np.ndarray], *, rank: int, standardise: bool, centre: np.ndarray | None, **_: object
+) -> np.ndarray:
     """Shares [S, N] of one block; `values` are T arrays [K_t, C] of signed conductance, N = sum of K_t."""
     stacked = np.concatenate(values)
     rows = stacked - (stacked.mean(axis=0) if centre is None else centre)
+    if standardise:
+        spread = np.sqrt(np.square(rows).mean(axis=0))
+        rows = np.divide(rows, spread, out=np.zeros_like(rows), where=spread > 1e-9 * spread.max(initial=1e-300))
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     rows = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
     owner = np.repeat(np.arange(len(values)), [len(value) for value in values])
@@ -83,7 +88,8 @@ def directional_conductance_divergence(
     importance: np.ndarray,
     *,
     kind: str = "subspace",
-    rank: int = 8,
+    rank: int = 4,
+    standardise: bool = True,
     smoothing: float = 1e-3,
     centre: Sequence[np.ndarray] | None = None,
 ) -> Divergence:
@@ -91,8 +97,9 @@ def directional_conductance_divergence(
 
     DCD(s -> t) = sum_b w_t[b] * delta_b(s -> t), with one of three delta_b >= 0, each zero for s = t:
 
-    - ``subspace``: T_b [K, C_b] are the target's signed channel conductances minus `centre`, rows scaled to length 1,
-      and V_s [C_b, rank] the first right singular vectors of the same matrix of the source;
+    - ``subspace``: T_b [K, C_b] are the target's signed channel conductances minus `centre`, each channel in units of
+      its root mean square over all images of all datasets if `standardise`, then rows scaled to length 1, and
+      V_s [C_b, rank] the first right singular vectors of the same matrix of the source;
       delta_b = (|T_b V_t|^2 - |T_b V_s|^2) / |T_b|^2. Not negative, because V_t is the best basis for T_b.
     - ``kl``: KL(P_t[b] | P_s[b]) of the mean channel distributions, each mixed with a uniform distribution of relative
       mass `smoothing`; in nats.
@@ -103,7 +110,8 @@ def directional_conductance_divergence(
     representations : T tasks of one model (the same B and C_b), None for a dataset that is missing.
     importance : [T, B], w_t of each dataset as the target; rows sum to 1.
     kind : `subspace`, `kl` or `coverage`.
-    rank : >= 1, dimension of a source's subspace; about half the number of images.
+    rank : >= 1, dimension of a source's subspace; about a quarter of the number of images.
+    standardise : whether all channels of a block count alike (`subspace`); a few carry most of the conductance.
     smoothing : > 0, for `kl`.
     centre : B arrays [C_b] to subtract for `subspace`; by default the mean over all images of all given datasets.
 
@@ -143,10 +151,11 @@ def directional_conductance_divergence(
     counts = np.array([task.n_images for task in tasks])
     owner = np.repeat(np.arange(len(tasks)), counts)
     shares = np.zeros((len(tasks), len(owner)))
+    options = {"rank": rank, "standardise": standardise, "smoothing": smoothing}
     for block in range(n_blocks):
         values = [task.blocks[block] for task in tasks]
         block_centre = None if centre is None else np.asarray(centre[block], np.float64)
-        shares += weights[owner, block] * SHARES[kind](values, rank=rank, smoothing=smoothing, centre=block_centre)
+        shares += weights[owner, block] * SHARES[kind](values, centre=block_centre, **options)
     position = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
     rows, columns = np.array(present)[:, None], np.array(present)[owner][None, :]
     per_image[rows, columns, position[None, :]] = shares
@@ -161,7 +170,7 @@ def pair_divergence(
 ) -> float:
     """DCD(source -> target) of one pair, with the target's block importance [B]; options as for all pairs.
 
-    The default centre is then the mean over these two datasets only: give `centre` to compare with a larger set.
+    Centre and spread of the channels are then those of these two datasets only, not of all datasets of the model.
     """
     both = np.stack([importance, importance])
     return float(directional_conductance_divergence([source, target], both, **options).dcd[0, 1])
