@@ -19,27 +19,49 @@ def test_percentile_ranks_by_hand():
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
+def weights_of(dcd, kappa=0.5, **options):
+    return source_weights(np.array([dcd]), kappa=kappa, **options)[0]
+
+
 def test_weights_by_hand():
     # mean 2, std 1: softmax of (1, -1) / .5
     expected = np.exp([2.0, -2.0]) / np.exp([2.0, -2.0]).sum()
-    np.testing.assert_allclose(source_weights(np.array([1.0, 3.0]), kappa=0.5), expected, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(source_weights(np.array([1.0, NAN, 3.0]), kappa=0.5)[[0, 2]], expected, atol=1e-12)
-    np.testing.assert_allclose(source_weights(np.array([2.0, 2.0, NAN]), kappa=0.5), [0.5, 0.5, 0], rtol=0, atol=0)
-    np.testing.assert_allclose(source_weights(np.array([1.0, 3.0]), kappa=np.inf), [0.5, 0.5], rtol=0, atol=1e-12)
-    assert np.isnan(source_weights(np.array([NAN, NAN]), kappa=0.5)).all()
+    np.testing.assert_allclose(weights_of([1.0, 3.0]), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(weights_of([1.0, NAN, 3.0])[[0, 2]], expected, atol=1e-12)
+    np.testing.assert_allclose(weights_of([2.0, 2.0, NAN]), [0.5, 0.5, 0], rtol=0, atol=0)
+    np.testing.assert_allclose(weights_of([1.0, 3.0], kappa=np.inf), [0.5, 0.5], rtol=0, atol=1e-12)
+    assert np.isnan(weights_of([NAN, NAN])).all()
 
 
 def test_weights_counted_twice_are_the_weights_of_the_doubled_list():
-    dcd = np.array([0.3, 0.9, 0.4])
-    doubled = source_weights(np.array([0.3, 0.9, 0.9]), kappa=0.7)
-    counted = source_weights(dcd, kappa=0.7, count=np.array([1, 2, 0]))
+    doubled = weights_of([0.3, 0.9, 0.9], kappa=0.7)
+    counted = weights_of([0.3, 0.9, 0.4], kappa=0.7, count=np.array([1, 2, 0]))
     np.testing.assert_allclose(counted, [doubled[0], doubled[1:].sum(), 0], rtol=0, atol=1e-12)
+
+
+def test_shrunken_weights_mix_the_standardised_divergences():
+    dcd = np.random.default_rng(0).uniform(size=(4, 6)) * np.array([[1.0], [10.0], [3.0], [1.0]])
+    z = (dcd - dcd.mean(axis=1, keepdims=True)) / dcd.std(axis=1, keepdims=True)
+    for shrink in (0.0, 0.3, 1.0):
+        mixed = (1 - shrink) * z + shrink * z.mean(axis=0)
+        mixed /= mixed.std(axis=1, keepdims=True)
+        expected = np.exp(-mixed / 0.7) / np.exp(-mixed / 0.7).sum(axis=1, keepdims=True)
+        found = source_weights(dcd, kappa=0.7, shrink=shrink)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found, np.tile(found[:1], (4, 1)), rtol=0, atol=1e-12)
+    # a model's missing source is left out, and the others' voices on it still count
+    dcd[0, 2] = NAN
+    found = source_weights(dcd, kappa=0.7, shrink=0.5)
+    assert found[0, 2] == 0
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=0, atol=1e-12)
+    # one model alone is not changed
+    np.testing.assert_allclose(weights_of(dcd[1], shrink=0.5), weights_of(dcd[1]), rtol=0, atol=1e-12)
 
 
 def test_score_is_the_weighted_mean_of_the_ranks():
     accuracy, per_image = bench()
     dcd = per_image.mean(axis=2)
-    found = aggregate_ranks(accuracy, dcd, kappa=0.6)
+    found = aggregate_ranks(accuracy, dcd, kappa=0.6, shrink=0.0)
     for m in range(9):
         logits = -(dcd[m] - dcd[m].mean()) / (0.6 * dcd[m].std())
         weights = np.exp(logits) / np.exp(logits).sum()
@@ -70,13 +92,13 @@ def test_missing_accuracies_and_models_without_sources():
 
 def test_bootstrap_agrees_with_a_loop():
     accuracy, per_image = bench()
-    found = aggregate_ranks(accuracy, per_image.mean(axis=2), per_image=per_image, bootstrap=3000, seed=1)
+    found = aggregate_ranks(accuracy, per_image.mean(axis=2), per_image=per_image, bootstrap=3000, seed=1, kappa=0.6)
     generator = np.random.default_rng(2)
     ranks = []
     for _ in range(1500):
         sources, images = generator.integers(6, size=6), generator.integers(7, size=7)
         dcd = per_image[:, sources][:, :, images].mean(axis=2)
-        weights = source_weights(dcd, kappa=0.6)
+        weights = source_weights(dcd, kappa=0.6, shrink=0.5)
         score = (weights * percentile_ranks(accuracy)[:, sources]).sum(axis=1)
         ranks.append(np.argsort(np.argsort(-score)) + 1)
     np.testing.assert_allclose(found.p_top5, (np.array(ranks) <= 5).mean(axis=0), rtol=0, atol=0.05)
@@ -119,10 +141,34 @@ def test_fused_adds_the_rank_of_the_extra_statistic():
     np.testing.assert_array_equal(swamped.rank_low, np.arange(9, 0, -1))
 
 
+def test_an_extra_statistic_of_each_image_is_resampled_with_the_images():
+    accuracy, per_image = bench()
+    dcd = per_image.mean(axis=2)
+    extra = np.random.default_rng(7).uniform(size=(9, 7))
+    extra[3] = NAN
+    options = {"per_image": per_image, "bootstrap": 2000, "by": "fused", "fuse": 1000.0}
+    found = aggregate_ranks(accuracy, dcd, extra=extra, **options)
+    fixed = aggregate_ranks(accuracy, dcd, extra=extra.mean(axis=1), **options)
+    np.testing.assert_allclose(found.fused, fixed.fused, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(fixed.rank_low, fixed.rank_high)
+    draws = np.random.default_rng(8).integers(7, size=(2000, 7))
+    known = np.delete(extra, 3, axis=0)[:, draws].mean(axis=2)
+    first = (known.argmax(axis=0)[:, None] == np.arange(8)).mean(axis=0)
+    ranked_first = found.rank_low == 1
+    assert ranked_first[np.delete(np.arange(9), 3)[first > 0.1]].all()
+
+
 def test_refuses():
     accuracy, per_image = bench()
     dcd = per_image.mean(axis=2)
-    for options in ({"kappa": 0.0}, {"by": "fused"}, {"by": "name"}, {"per_image": per_image[:3]}):
+    for options in (
+        {"kappa": 0.0},
+        {"by": "fused"},
+        {"by": "name"},
+        {"per_image": per_image[:3]},
+        {"shrink": 1.5},
+        {"extra": np.ones(3)},
+    ):
         with pytest.raises(ValueError):
             aggregate_ranks(accuracy, dcd, **options)
     with pytest.raises(ValueError):

@@ -47,59 +47,93 @@ def percentile_ranks(values: np.ndarray) -> np.ndarray:
     return np.where(known, (ranks - 0.5) / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def source_weights(dcd: np.ndarray, *, kappa: float, count: np.ndarray | None = None) -> np.ndarray:
-    """Model-specific weights of the sources: W[m, :] = softmax over s of -(dcd - mean) / (kappa * std).
+def _standardise(dcd: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(dcd - mean) / std over the last axis, each entry counted `times`; 0 where all are equal or nothing counts."""
+    total = times.sum(axis=-1, keepdims=True)
+    filled = np.where(times > 0, dcd, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centred = np.where(times > 0, filled - (times * filled).sum(axis=-1, keepdims=True) / total, 0.0)
+        std = np.sqrt((times * np.square(centred)).sum(axis=-1, keepdims=True) / total)
+    return np.divide(centred, std, out=np.zeros_like(centred), where=std > 1e-12)
+
+
+def source_weights(
+    dcd: np.ndarray, *, kappa: float, shrink: float = 0.0, count: np.ndarray | None = None
+) -> np.ndarray:
+    """Model-specific weights of the sources: W[m, :] = softmax over s of -z[m, :] / kappa.
+
+    z is the divergence, standardised over each model's sources; with `shrink`, z becomes
+    (1 - shrink) z[m, s] + shrink * (mean over models of z[., s]), standardised again: a few images say little about one
+    model, more about all of them together.
 
     Parameters
     ----------
-    dcd : [..., S], divergence of each source to the target; nan = not usable, weight 0.
+    dcd : [..., M, S], divergence of each source to the target; nan = not usable, weight 0.
     kappa : > 0, temperature in standard deviations of the divergence; inf gives all sources the same weight.
-    count : [..., S], how often each source counts (bootstrap); default once.
+    shrink : 0 (each model's own divergence) to 1 (the same weights for all models, where all have the same sources).
+    count : [..., M, S], how often each source counts (bootstrap); default once.
 
     Returns
     -------
-    [..., S], sums to 1 (all nan where no source is usable).
+    [..., M, S], sums to 1 (all nan where no source is usable).
+
+    Examples
+    --------
+    >>> source_weights(np.array([[1.0, 3.0]]), kappa=2 / np.log(3)).round(6)
+    array([[0.75, 0.25]])
     """
     if not kappa > 0:
         raise ValueError(f"kappa must be positive, not {kappa}")
+    if not 0 <= shrink <= 1:
+        raise ValueError(f"shrink must be from 0 to 1, not {shrink}")
     dcd = np.asarray(dcd, np.float64)
-    usable = np.isfinite(dcd)
-    times = usable * (1.0 if count is None else count)
-    total = times.sum(axis=-1, keepdims=True)
+    times = np.isfinite(dcd) * np.broadcast_to(1.0 if count is None else count, dcd.shape)
+    scaled = _standardise(dcd, times)
+    if shrink > 0:
+        voices = np.isfinite(dcd).sum(axis=-2, keepdims=True)
+        shared = np.divide(
+            scaled.sum(axis=-2, keepdims=True), voices, out=np.zeros_like(scaled[..., :1, :]), where=voices > 0
+        )
+        scaled = _standardise((1 - shrink) * scaled + shrink * shared, times)
     with np.errstate(invalid="ignore", divide="ignore"):
-        filled = np.where(usable, dcd, 0.0)
-        mean = (times * filled).sum(axis=-1, keepdims=True) / total
-        centred = np.where(times > 0, filled - mean, 0.0)
-        std = np.sqrt((times * np.square(centred)).sum(axis=-1, keepdims=True) / total)
-        scaled = np.where(std > 1e-12, -centred / (kappa * np.maximum(std, 1e-12)), 0.0)
-        scaled = np.where(times > 0, scaled, -np.inf)
-        raw = times * np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+        exponent = np.where(times > 0, -scaled / kappa, -np.inf)
+        raw = times * np.exp(exponent - exponent.max(axis=-1, keepdims=True))
         return raw / raw.sum(axis=-1, keepdims=True)
+
+
+def _resampled_mean(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Means [draws, ...] of values [..., K] over images drawn `times` [draws, K]; nan entries are left out."""
+    present = np.isfinite(values)
+    filled = np.where(present, values, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = np.einsum("bk,...k->b...", times, filled, optimize=True)
+        return total / np.einsum("bk,...k->b...", times, present.astype(np.float64), optimize=True)
+
+
+def _bonus(extra: np.ndarray, fuse: float) -> np.ndarray:
+    """`fuse` times the percentile rank along the last axis of extra [..., M]; unknown ones have the middle rank 1/2."""
+    columns = extra.reshape(-1, extra.shape[-1]).T
+    ranks = np.where(np.isfinite(columns), percentile_ranks(columns), 0.5)
+    return fuse * ranks.T.reshape(extra.shape)
 
 
 def _bootstrap_scores(
     ranks: np.ndarray,
     dcd: np.ndarray,
     per_image: np.ndarray | None,
+    times: np.ndarray,
     *,
     kappa: float,
-    draws: int,
+    shrink: float,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Scores [draws, M] over resampled sources and, where per_image [M, S, K] is given, resampled images."""
-    models, sources = dcd.shape
+    """Scores [draws, M] over resampled sources and, where per_image [M, S, K] is given, images drawn `times`."""
+    (models, sources), draws = dcd.shape, len(times)
     count = generator.multinomial(sources, np.full(sources, 1.0 / sources), size=draws)[:, None, :]
-    if per_image is None:
-        resampled = np.broadcast_to(dcd, (draws, models, sources))
-    else:
-        images = per_image.shape[2]
-        present = np.isfinite(per_image)
-        times = generator.multinomial(images, np.full(images, 1.0 / images), size=draws).astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            total = np.einsum("bk,msk->bms", times, np.where(present, per_image, 0.0), optimize=True)
-            resampled = total / np.einsum("bk,msk->bms", times, present.astype(np.float64), optimize=True)
-        resampled = np.where(np.isfinite(dcd), resampled, np.nan)
-    weights = np.nan_to_num(source_weights(resampled, kappa=kappa, count=count))
+    resampled = np.broadcast_to(dcd, (draws, models, sources))
+    if per_image is not None:
+        resampled = np.where(np.isfinite(dcd), _resampled_mean(per_image, times), np.nan)
+    weights = np.nan_to_num(source_weights(resampled, kappa=kappa, shrink=shrink, count=count))
     lost = weights.sum(axis=2) == 0  # none of the model's own sources was drawn
     return np.where(lost, np.nan, (weights * np.nan_to_num(ranks)).sum(axis=2))
 
@@ -108,44 +142,46 @@ def aggregate_ranks(
     accuracy: np.ndarray,
     dcd: np.ndarray,
     *,
-    kappa: float = 0.6,
+    kappa: float = 0.8,
+    shrink: float = 0.5,
     per_image: np.ndarray | None = None,
     bootstrap: int = 0,
     seed: int = 0,
     level: float = 0.95,
     extra: np.ndarray | None = None,
-    fuse: float = 0.5,
+    fuse: float = 1.0,
     by: str = "score",
 ) -> Ranking:
     """Score and rank M models for one target from S sources.
 
     r[m, s] is the percentile rank of model m on source s among the models that have an accuracy there, and
 
-        score(m) = sum_s W_m(s) r[m, s],    W_m(s) = softmax over s of -(DCD_m(s) - mean) / (kappa * std),
+        score(m) = sum_s W_m(s) r[m, s],    W_m = the model's own `source_weights`,
 
     over the sources for which the model has both an accuracy and a divergence. The fused score adds `fuse` times the
-    percentile rank of an extra statistic of the model on the target's images, such as the mutual information of its
-    predictions.
+    percentile rank of an extra statistic of the model on the target's images, such as
+    `vlmrank.predictions.committee_agreement`.
 
-    The bootstrap resamples sources and, where `per_image` is given, the target's images (the same draw for all
-    models); the extra statistic is held fixed.
+    The bootstrap resamples sources and, where `per_image` or an `extra` of each image is given, the target's images:
+    the same images for all models and for both.
 
     Parameters
     ----------
     accuracy : [M, S], in [0, 1]; nan = unknown.
     dcd : [M, S], divergence of each source to the target for each model; nan = missing.
     kappa : > 0, temperature of the weights.
+    shrink : 0 to 1, share of the zoo's common divergence in each model's weights.
     per_image : [M, S, K], the share of each target image in `dcd` (nan = no such image).
     bootstrap : number of draws; 0 for none.
     seed : of the bootstrap.
     level : of the rank interval.
-    extra : [M], higher is better; nan = unknown, which counts as the middle rank 1/2.
+    extra : [M], or [M, K] whose mean over the images it is; higher is better; nan = unknown: the middle rank 1/2.
     fuse : weight of the extra statistic.
     by : `score` or `fused`: what the ranks, intervals and p_top5 are of.
 
     Raises
     ------
-    ValueError : shapes that do not fit, or an unknown `by`.
+    ValueError : shapes that do not fit, values out of range, or an unknown `by`.
 
     Examples
     --------
@@ -157,38 +193,49 @@ def aggregate_ranks(
     accuracy, dcd = np.asarray(accuracy, np.float64), np.asarray(dcd, np.float64)
     if accuracy.ndim != 2 or accuracy.shape != dcd.shape:
         raise ValueError(f"accuracy {accuracy.shape} and dcd {dcd.shape} must both be [models, sources]")
-    if per_image is not None and per_image.shape[:2] != dcd.shape:
-        raise ValueError(f"per_image {per_image.shape} must be [models, sources, images] for {dcd.shape}")
+    if per_image is not None and np.shape(per_image)[:2] != dcd.shape:
+        raise ValueError(f"per_image {np.shape(per_image)} must be [models, sources, images] for {dcd.shape}")
+    if extra is not None and np.shape(extra)[:1] != dcd.shape[:1]:
+        raise ValueError(f"extra {np.shape(extra)} must be [models] or [models, images] for {len(dcd)} models")
     if by not in ("score", "fused") or (by == "fused" and extra is None):
         raise ValueError(f"cannot rank by {by!r}: `score`, or `fused` with an extra statistic")
     ranks = percentile_ranks(accuracy)
     dcd = np.where(np.isfinite(ranks), dcd, np.nan)
     usable = np.isfinite(dcd).any(axis=1)
-    weights = source_weights(dcd, kappa=kappa)
+    weights = source_weights(dcd, kappa=kappa, shrink=shrink)
     score = np.where(usable, (np.nan_to_num(weights) * np.nan_to_num(ranks)).sum(axis=1), np.nan)
     bonus = np.full(len(score), np.nan)
     if extra is not None:
-        statistic = np.where(usable, np.asarray(extra, np.float64), np.nan)
-        bonus = fuse * np.where(np.isfinite(statistic), percentile_ranks(statistic[:, None])[:, 0], 0.5)
+        extra = np.where(usable.reshape(-1, *[1] * (np.ndim(extra) - 1)), np.asarray(extra, np.float64), np.nan)
+        statistic = extra if extra.ndim == 1 else _resampled_mean(extra, np.ones((1, extra.shape[1])))[0]
+        bonus = _bonus(statistic, fuse)
     fused = score + bonus
     final = fused if by == "fused" else score
     rank = rankdata(-final, nan_policy="omit") if usable.any() else np.full(len(score), np.nan)
     rank_low, rank_high, p_top5 = (np.full(len(score), np.nan) for _ in range(3))
     if bootstrap > 0 and usable.any():
         generator = np.random.default_rng(seed)
+        by_image = per_image is not None or (extra is not None and extra.ndim == 2)
+        images = (np.shape(per_image)[2] if per_image is not None else extra.shape[1]) if by_image else 1
         step = max(1, CHUNK // max(dcd.size, 1))
         drawn = []
         for start in range(0, bootstrap, step):
+            draws = min(step, bootstrap - start)
+            times = generator.multinomial(images, np.full(images, 1.0 / images), size=draws).astype(np.float64)
             scores = _bootstrap_scores(
                 ranks[usable],
                 dcd[usable],
                 None if per_image is None else np.asarray(per_image, np.float64)[usable],
+                times,
                 kappa=kappa,
-                draws=min(step, bootstrap - start),
+                shrink=shrink,
                 generator=generator,
             )
-            shifted = scores + (bonus[usable] if by == "fused" else 0.0)
-            drawn.append(rankdata(-np.where(np.isnan(shifted), -np.inf, shifted), axis=1))
+            if by == "fused" and extra.ndim == 2 and extra.shape[1] == images:
+                scores = scores + _bonus(_resampled_mean(extra[usable], times), fuse)
+            elif by == "fused":
+                scores = scores + bonus[usable]
+            drawn.append(rankdata(-np.where(np.isnan(scores), -np.inf, scores), axis=1))
         drawn = np.concatenate(drawn)
         tail = (1 - level) / 2
         rank_low[usable], rank_high[usable] = np.quantile(drawn, [tail, 1 - tail], axis=0)
