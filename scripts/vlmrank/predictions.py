@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import log_softmax
+
+from vlmrank.ranking import percentile_ranks
 
 
 def _log_probabilities(logits: np.ndarray) -> np.ndarray:
@@ -48,3 +53,75 @@ def prediction_statistics(logits: np.ndarray) -> dict[str, float]:
         "confidence": mean_confidence_score(logits),
         "entropy": mean_entropy_error(logits),
     }
+
+
+def align_logits(logits: Sequence[np.ndarray | None], image_ids: Sequence[Sequence[str]]) -> list[np.ndarray | None]:
+    """Logits of all models on the images that every model has, in one order; None for models that have none.
+
+    Parameters
+    ----------
+    logits : M arrays [K_m, classes] or None. A model whose number of classes is not the commonest counts as None.
+    image_ids : M sequences of K_m identifiers.
+
+    Returns
+    -------
+    M arrays [K, classes] or None; all None where no image is common to all.
+    """
+    classes = Counter(values.shape[1] for values in logits if values is not None and np.size(values))
+    if not classes:
+        return [None] * len(logits)
+    usual = max(classes, key=classes.get)
+    kept = [values is not None and np.size(values) > 0 and values.shape[1] == usual for values in logits]
+    lists = [list(ids) for ids, keep in zip(image_ids, kept, strict=True) if keep]
+    common = [name for name in lists[0] if all(name in ids for ids in map(set, lists))]
+    if not common:
+        return [None] * len(logits)
+    return [
+        values[[list(ids).index(name) for name in common]] if keep else None
+        for values, ids, keep in zip(logits, image_ids, kept, strict=True)
+    ]
+
+
+def committee_agreement(
+    logits: Sequence[np.ndarray | None], score: np.ndarray, *, sharpness: float = 3.0
+) -> np.ndarray:
+    """How far each model's predictions agree with those of the rest of the zoo, image by image.
+
+    Model m's vote counts w_m, proportional to (percentile rank of its standing) ** sharpness, where its standing is the
+    percentile rank of `score` plus that of the mutual information of its predictions. Then
+
+        a[m, k] = sum_c p_m[k, c] * (sum_{j != m} w_j p_j[k, c]) / (sum_{j != m} w_j),
+
+    the probability that the model and the committee of all others would draw the same class for image k. It is high
+    for models that are sure where the committee is, and of the same mind. No label is seen.
+
+    Parameters
+    ----------
+    logits : M arrays [K, classes], the models' zero-shot logits on the same images in the same order; None = missing.
+    score : [M], what is known of the models beforehand, higher is better; nan = nothing: the model has no vote.
+    sharpness : >= 0; 0 lets all models vote alike.
+
+    Returns
+    -------
+    [M, K], in [0, 1]; rows of models without logits, and everything where no other model votes, are nan.
+
+    Raises
+    ------
+    ValueError : logits of different shapes.
+    """
+    score = np.asarray(score, np.float64)
+    present = [index for index, values in enumerate(logits) if values is not None]
+    if len(score) != len(logits) or len({np.shape(logits[index]) for index in present}) > 1:
+        raise ValueError("logits must be of the same images and classes for all models, and score one number a model")
+    if not present:
+        return np.full((len(logits), 0), np.nan)
+    probabilities = np.exp(np.stack([_log_probabilities(logits[index]) for index in present]))
+    information = np.array([mutual_information_score(logits[index]) for index in present])
+    standing = percentile_ranks(np.stack([score[present], information], axis=1)).sum(axis=1, keepdims=True)
+    weight = np.nan_to_num(percentile_ranks(standing)[:, 0] ** sharpness)[:, None, None]
+    others = (weight * probabilities).sum(axis=0) - weight * probabilities
+    left = weight.sum() - weight
+    agreement = np.full((len(logits), probabilities.shape[1]), np.nan)
+    voted = np.divide(others, left, out=np.full_like(others, np.nan), where=left > 1e-12)
+    agreement[present] = (probabilities * voted).sum(axis=2)
+    return agreement
