@@ -116,7 +116,7 @@ rule evaluate_methods:
         models=list(MODELS),
         domains={name: row.domain for name, row in DATASETS.items()},
         options=config["evaluation"],
-        kappa=config["ranking"]["kappa"],
+        ranking={key: config["ranking"][key] for key in ("kappa", "shrink", "fuse")},
         seed=config["seed"],
         code=code(
             "vlmrank.evaluation",

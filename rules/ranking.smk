@@ -4,7 +4,6 @@ rule rank_models:
         models=of_models("<results>/models/{model}.json"),
         pairs=of_models("<results>/conductance/{model}/{{target}}.h5"),
         dcd=of_models("<results>/dcd/{model}.h5"),
-        predictions=of_models("<results>/predictions/{model}.csv"),
         accuracy="<results>/accuracy.csv",
     output:
         ranking=report(
@@ -30,6 +29,8 @@ rule rank_models:
         sources=SOURCES,
         options=config["ranking"],
         seed=config["seed"],
-        code=code("vlmrank.ranking:aggregate_ranks", "vlmrank.store:write_csv"),
+        code=code(
+            "vlmrank.ranking:aggregate_ranks", "vlmrank.predictions:committee_agreement", "vlmrank.store:write_csv"
+        ),
     script:
         "../scripts/rank_models.py"

@@ -20,14 +20,14 @@ def main(snakemake) -> None:
         parameters={card["model"]: card.get("parameters") for card in cards},
         relations=read_relations(snakemake.input.classes),
     )
-    methods = select_methods(all_methods(kappa=params.kappa), options["methods"])
+    methods = select_methods(all_methods(**params.ranking), options["methods"])
     found = evaluate_methods(evidence, methods, seed=params.seed)
     drawn = {"bootstrap": options["bootstrap"], "seed": params.seed}
     write_csv(output.metrics, found.metrics)
     write_csv(output.summary, summarise(found.metrics, **drawn))
     write_csv(output.differences, differences(found.metrics, **drawn))
     write_csv(output.domains, evaluate_methods(evidence, methods, protocol="domain", seed=params.seed).metrics)
-    write_csv(output.variants, evaluate_variants(evidence, options["variants"], kappa=params.kappa))
+    write_csv(output.variants, evaluate_variants(evidence, options["variants"], **params.ranking))
     write_csv(output.methods, describe_methods(methods))
     targets = found.metrics["target"].nunique()
     announce(f"{len(methods) - len(found.left_out)} methods compared on {targets} datasets")

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from vlmrank.predictions import align_logits, committee_agreement
 from vlmrank.ranking import aggregate_ranks
 from vlmrank.runlog import announce, job, recommendation
-from vlmrank.store import FAILED, OK, read_csv, read_dcd, read_json, read_pair_attributes, write_csv
+from vlmrank.store import FAILED, OK, read_csv, read_dcd, read_json, read_pair, read_pair_attributes, write_csv
 
 
 def main(snakemake) -> None:
@@ -21,17 +22,20 @@ def main(snakemake) -> None:
         per_image[index, :, : one.per_image.shape[2]] = one.per_image[rows, at]
     table = read_csv(snakemake.input.accuracy).pivot(index="model", columns="dataset", values="acc1")
     accuracy = table.reindex(index=models, columns=sources).to_numpy(np.float64)
-    said = pd.concat([read_csv(path) for path in snakemake.input.predictions])
-    said = said[said["dataset"] == target].set_index("model")["mutual_information"].reindex(models)
-    extra = said.to_numpy(np.float64) if said.notna().any() else None
+    weighting = {"kappa": options["kappa"], "shrink": options["shrink"]}
+    pairs = [read_pair(path) for path in snakemake.input.pairs]
+    logits = align_logits([pair.logits for pair in pairs], [pair.image_id for pair in pairs])
+    agreement = committee_agreement(logits, aggregate_ranks(accuracy, dcd, **weighting).score)
+    extra = agreement if np.isfinite(agreement).any() else None
     result = aggregate_ranks(
         accuracy,
         dcd,
-        kappa=options["kappa"],
+        **weighting,
         per_image=per_image if per_image.shape[2] else None,
         bootstrap=options["bootstrap"],
         seed=snakemake.params.seed,
         extra=extra,
+        fuse=options["fuse"],
         by="fused" if options["score"] == "fused" and extra is not None else "score",
     )
     files = (snakemake.input.models, snakemake.input.pairs)

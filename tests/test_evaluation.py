@@ -32,6 +32,11 @@ def small_evidence(seed=0, draws=2):
             name: rng.random((draws, m, t, t))
             for name in ("dcd", "symmetric", "cosine", "jensen_shannon", "embedding", "uniform_blocks")
         },
+        logits={
+            "": [
+                [[(rng.normal(size=(6, 3)), tuple("uvwxyz")) for _ in range(draws)] for _ in range(m)] for _ in range(t)
+            ]
+        },
         class_names=[("a",), ("b", "c"), ("d", "e", "f"), ("g",), ()],
     )
 
@@ -113,7 +118,7 @@ def test_each_method_declares_no_more_than_it_uses():
 
 
 def test_what_was_not_gathered_is_left_out_with_a_reason():
-    bare = dataclasses.replace(small_evidence(), divergence={}, statistics={}, parameters=None)
+    bare = dataclasses.replace(small_evidence(), divergence={}, statistics={}, parameters=None, logits={})
     outcome = evaluation.evaluate_methods(bare, all_methods())
     assert "no divergence" in outcome.left_out["vlmrank"]
     assert "size" in outcome.left_out["biggest"]
@@ -225,6 +230,10 @@ def test_gathered_evidence_survives_a_failed_pair_and_the_file(tmp_path):
     back = evidence.read_evidence(tmp_path / "m.h5")
     assert back.datasets == tuple(DATASETS)
     np.testing.assert_array_equal(back.divergence["dcd"], found.divergence["dcd"])
+    assert back.image_ids == found.image_ids and len(back.image_ids[0]) == 12 and back.image_ids[1] == ()
+    np.testing.assert_array_equal(
+        back.drawn[""][0], [evidence.draw_images(12, images=5, draw=d, seed=0) for d in range(3)]
+    )
     accuracy = pd.DataFrame(
         [(m, d, rng.random(), 100) for m in ("one", "two", "three") for d in DATASETS],
         columns=["model", "dataset", "acc1", "n"],

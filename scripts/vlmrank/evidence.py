@@ -37,6 +37,9 @@ class ModelEvidence:
     datasets : T names.
     divergence, statistics, labelled, text_features, bridged_features : as in `vlmrank.baselines.Evidence`, without the
         axis of models. A divergence `dcd[name]` is that of a variant of the settings.
+    logits : T arrays float32 [K, C_t] of all usable images of each dataset; [0, 0] where there are none.
+    image_ids : T sequences of K identifiers.
+    drawn : "" -> T arrays int [D, K'], the images of each draw; `[name]` -> those of a variant.
     """
 
     datasets: Sequence[str]
@@ -45,6 +48,9 @@ class ModelEvidence:
     labelled: Mapping[str, np.ndarray] = field(default_factory=dict)
     text_features: Mapping[str, np.ndarray] = field(default_factory=dict)
     bridged_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    logits: Sequence[np.ndarray] = ()
+    image_ids: Sequence[Sequence[str]] = ()
+    drawn: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
 
 
 GROUPS = ("divergence", "statistics", "labelled", "text_features", "bridged_features")
@@ -251,7 +257,23 @@ def gather_evidence(
     except AlignmentError as error:
         raise VlmrankError(str(error)) from error
     divergences = {name: np.stack(values) for name, values in found.items()}
-    return ModelEvidence(datasets=tuple(pairs), divergence=divergences, statistics=statistics)
+    with_logits = [pair if _usable(pair) and pair.logits is not None else None for pair in pairs.values()]
+    counts = [0 if pair is None else len(pair.logits) for pair in with_logits]
+    sizes = {"": images, **{f"[{n}]": one["images"] for n, one in (variants or {}).items() if "images" in one}}
+    return ModelEvidence(
+        datasets=tuple(pairs),
+        divergence=divergences,
+        statistics=statistics,
+        logits=tuple(np.empty((0, 0), np.float32) if pair is None else pair.logits for pair in with_logits),
+        image_ids=tuple(() if pair is None else tuple(pair.image_id) for pair in with_logits),
+        drawn={
+            name: tuple(
+                np.stack([draw_images(count, images=size, draw=draw, seed=seed) for draw in range(draws)])
+                for count in counts
+            )
+            for name, size in sizes.items()
+        },
+    )
 
 
 def add_peers(
@@ -328,6 +350,11 @@ def write_evidence(path: str | os.PathLike[str], evidence: ModelEvidence) -> Non
         for group in GROUPS:
             for name, values in getattr(evidence, group).items():
                 file[f"{group}/{name}"] = np.asarray(values, np.float64)
+        for index, (values, ids) in enumerate(zip(evidence.logits, evidence.image_ids, strict=True)):
+            file[f"logits/{index}"] = np.asarray(values, np.float32)
+            file.create_dataset(f"image_ids/{index}", data=np.array(ids, dtype=object), dtype=UTF8)
+            for name, drawn in evidence.drawn.items():
+                file[f"drawn/{name or 'run'}/{index}"] = np.asarray(drawn[index], np.int64)
 
 
 def read_evidence(path: str | os.PathLike[str]) -> ModelEvidence:
@@ -337,7 +364,26 @@ def read_evidence(path: str | os.PathLike[str]) -> ModelEvidence:
             group: {name: values[()] for name, values in file[group].items()} if group in file else {}
             for group in GROUPS
         }
-        return ModelEvidence(datasets=tuple(file["datasets"].asstr()[()]), **groups)
+        datasets = tuple(file["datasets"].asstr()[()])
+        order = [str(index) for index in range(len(datasets))] if "logits" in file else []
+        return ModelEvidence(
+            datasets=datasets,
+            logits=tuple(file["logits"][index][()] for index in order),
+            image_ids=tuple(tuple(file["image_ids"][index].asstr()[()]) for index in order),
+            drawn={
+                name.removeprefix("run"): tuple(part[index][()] for index in order)
+                for name, part in file.get("drawn", {}).items()
+            },
+            **groups,
+        )
+
+
+def _drawn_logits(one: ModelEvidence, name: str, dataset: int) -> list[tuple[np.ndarray, Sequence[str]]] | None:
+    """The logits and image identifiers of each draw of a dataset's images; None where there are no logits."""
+    if name not in one.drawn or not one.logits[dataset].size:
+        return None
+    values, ids = one.logits[dataset], np.array(one.image_ids[dataset], dtype=object)
+    return [(values[chosen], tuple(ids[chosen])) for chosen in one.drawn[name][dataset]]
 
 
 def _stack(evidences: Sequence[ModelEvidence], group: str, axis: int = 1) -> dict[str, np.ndarray]:
@@ -418,6 +464,10 @@ def assemble_evidence(
         divergence=_stack(gathered, "divergence"),
         statistics=_stack(gathered, "statistics"),
         labelled=_stack(gathered, "labelled"),
+        logits={
+            name: [[_drawn_logits(one, name, dataset) for one in gathered] for dataset in range(len(datasets))]
+            for name in dict.fromkeys(name for one in gathered for name in one.drawn)
+        },
         class_accuracy=class_accuracy_of(per_class, models, datasets, class_names) if known else [],
         class_names=class_names,
         class_similarity=relations.blocks() if relations else [],

@@ -16,10 +16,10 @@ from vlmrank.errors import VlmrankError
 __all__ = ["INPUTS", "Evidence", "Method", "Unavailable", "View", "all_methods", "describe_methods", "select_methods"]
 
 
-def all_methods(*, kappa: float = 0.6, fuse: float = 0.5, statistic: str = "mutual_information") -> tuple[Method, ...]:
+def all_methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 1.0) -> tuple[Method, ...]:
     """Every method, ours first; the parameters are those of the ranking."""
     return (
-        *ours.methods(kappa=kappa, fuse=fuse, statistic=statistic),
+        *ours.methods(kappa=kappa, shrink=shrink, fuse=fuse),
         *direct.METHODS,
         *history.METHODS,
         *language.METHODS,

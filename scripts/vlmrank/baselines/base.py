@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vlmrank.errors import VlmrankError
+from vlmrank.predictions import align_logits
 
 TARGET_IMAGES = "target images"
 TARGET_LABELS = "target labels"
@@ -40,6 +41,8 @@ class Evidence:
     parameters : float64 [M], number of parameters of each model, nan where unknown.
     statistics : name -> float64 [D, M, T], of unlabelled predictions: `mutual_information`, `confidence`, `entropy`.
     divergence : name -> float64 [D, M, T, T], row = source, column = target, lower is nearer.
+    logits : "" -> [T][M], the zero-shot logits of each draw: D pairs of float32 [K, C_t] and K image identifiers, or
+        None; `[name]` -> those of a variant that draws other images.
     labelled : name -> float64 [D, M, T], scores from K labelled images, higher is better.
     class_accuracy : T arrays float64 [M, C_t], nan where unknown; empty where no table has accuracies per class.
     class_names : T sequences of C_t names.
@@ -59,6 +62,9 @@ class Evidence:
     statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
     divergence: Mapping[str, np.ndarray] = field(default_factory=dict)
     labelled: Mapping[str, np.ndarray] = field(default_factory=dict)
+    logits: Mapping[str, Sequence[Sequence[Sequence[tuple[np.ndarray, Sequence[str]]] | None]]] = field(
+        default_factory=dict
+    )
     class_accuracy: Sequence[np.ndarray] = ()
     class_names: Sequence[Sequence[str]] = ()
     class_similarity: Sequence[Sequence[np.ndarray]] = ()
@@ -155,6 +161,15 @@ class View:
         if name not in self._evidence.statistics:
             raise Unavailable(f"no {name} of the predictions on the target images")
         return _draw(self._evidence.statistics[name], self._draw)[:, self.target]
+
+    def logits(self, variant: str = "") -> list[np.ndarray | None]:
+        """M arrays [K, C_t], zero-shot logits on the target's images that all models have; None = missing."""
+        self._check(TARGET_IMAGES)
+        found = self._evidence.logits[variant][self.target] if variant in self._evidence.logits else []
+        if not any(draws is not None for draws in found):
+            raise Unavailable("no zero-shot logits on the target images")
+        drawn = [(None, ()) if draws is None else draws[self._draw if len(draws) > 1 else 0] for draws in found]
+        return align_logits([values for values, _ in drawn], [ids for _, ids in drawn])
 
     def divergence(self, name: str) -> np.ndarray:
         """[M, S], from each source to the target."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from vlmrank.baselines.base import CLASS_NAMES, SOURCE_ACCURACIES, TARGET_IMAGES, Method, View, known_mean
-from vlmrank.ranking import aggregate_ranks
+from vlmrank.predictions import committee_agreement
+from vlmrank.ranking import aggregate_ranks, percentile_ranks
 
 # Divergences that take the place of DCD in the same aggregation.
 COUNTERPARTS = {
@@ -19,37 +20,38 @@ COUNTERPARTS = {
 }
 
 
-def _weighted(name: str, kappa: float) -> Callable[[View], np.ndarray]:
+def _weighted(name: str, **options: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
-        """[M] percentile ranks on the sources, weighted by each model's own divergence to the target."""
-        return aggregate_ranks(view.source_accuracy, view.divergence(name), kappa=kappa).score
+        """[M] percentile ranks on the sources, weighted by each model's divergence to the target."""
+        return aggregate_ranks(view.source_accuracy, view.divergence(name), **options).score
 
     return score
 
 
-def _fused(kappa: float, fuse: float, statistic: str, name: str = "dcd") -> Callable[[View], np.ndarray]:
+def _fused(fuse: float, name: str = "dcd", drawn: str = "", **options: float) -> Callable[[View], np.ndarray]:
+    def score(view: View) -> np.ndarray:
+        """[M] the weighted ranks plus `fuse` times the percentile rank of the agreement with the other models."""
+        accuracy, dcd = view.source_accuracy, view.divergence(name)
+        agreement = committee_agreement(view.logits(drawn), aggregate_ranks(accuracy, dcd, **options).score)
+        return aggregate_ranks(accuracy, dcd, extra=agreement, fuse=fuse, **options).fused
+
+    return score
+
+
+def _fused_statistic(fuse: float, statistic: str, **options: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
         """[M] the weighted ranks plus `fuse` times the percentile rank of a statistic of the predictions."""
         extra = view.statistic(statistic)
-        return aggregate_ranks(view.source_accuracy, view.divergence(name), kappa=kappa, extra=extra, fuse=fuse).fused
+        return aggregate_ranks(view.source_accuracy, view.divergence("dcd"), extra=extra, fuse=fuse, **options).fused
 
     return score
 
 
-def standardised(divergence: np.ndarray) -> np.ndarray:
-    """Each row of a divergence [M, S] minus its mean, over its standard deviation; a constant row gives 0."""
-    centred = divergence - known_mean(divergence)[:, None]
-    deviation = np.sqrt(known_mean(np.square(centred)))[:, None]
-    return np.divide(centred, deviation, out=np.where(np.isnan(centred), np.nan, 0.0), where=deviation > 1e-12)
-
-
-def _task_level(kappa: float) -> Callable[[View], np.ndarray]:
-    def score(view: View) -> np.ndarray:
-        """[M] the same weights for all models: from DCD standardised in each model and averaged over the models."""
-        shared = known_mean(standardised(view.divergence("dcd")), axis=0)
-        return aggregate_ranks(view.source_accuracy, np.tile(shared, (view.models, 1)), kappa=kappa).score
-
-    return score
+def _unweighted(view: View) -> np.ndarray:
+    """[M] the average rank plus the percentile rank of the agreement, in which the average rank gives the votes."""
+    average = known_mean(percentile_ranks(view.source_accuracy))
+    agreement = known_mean(committee_agreement(view.logits(), average))
+    return average + np.nan_to_num(percentile_ranks(agreement[:, None])[:, 0], nan=0.5)
 
 
 SEES = frozenset({TARGET_IMAGES, SOURCE_ACCURACIES, CLASS_NAMES})
@@ -59,43 +61,55 @@ def variant(
     name: str,
     changed: Mapping[str, Mapping[str, float]],
     *,
-    kappa: float = 0.6,
-    fuse: float = 0.5,
-    statistic: str = "mutual_information",
+    kappa: float = 0.8,
+    shrink: float = 0.5,
+    fuse: float = 1.0,
 ) -> tuple[Method, ...]:
     """The method and its fused form under changed settings, for an ablation.
 
     Parameters
     ----------
     name : of the variant; its divergence is `dcd[name]` unless it changes only the ranking.
-    changed : settings that differ: `ranking` (kappa, fuse), and those that `vlmrank.evidence` has applied before.
-    kappa, fuse, statistic : of the main run.
+    changed : settings that differ: `ranking` (kappa, shrink, fuse), and what `vlmrank.evidence` has applied.
+    kappa, shrink, fuse : of the main run.
     """
-    kappa = changed.get("ranking", {}).get("kappa", kappa)
-    fuse = changed.get("ranking", {}).get("fuse", fuse)
+    used = {"kappa": kappa, "shrink": shrink, "fuse": fuse}
+    used |= {key: value for key, value in changed.get("ranking", {}).items() if key in used}
+    fuse = used.pop("fuse")
     dcd = f"dcd[{name}]" if set(changed) - {"ranking"} else "dcd"
-    other = f"{statistic}[{name}]" if "images" in changed else statistic
+    drawn = f"[{name}]" if "images" in changed else ""
     return (
-        Method("vlmrank", name, SEES, _weighted(dcd, kappa), "ours"),
-        Method("fused", name, SEES, _fused(kappa, fuse, other, dcd), "ours"),
+        Method("vlmrank", name, SEES, _weighted(dcd, **used), "ours"),
+        Method("fused", name, SEES, _fused(fuse, dcd, drawn, **used), "ours"),
     )
 
 
-def methods(*, kappa: float = 0.6, fuse: float = 0.5, statistic: str = "mutual_information") -> tuple[Method, ...]:
+def methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 1.0) -> tuple[Method, ...]:
     """The method, its fused form and its counterparts.
 
     Parameters
     ----------
-    kappa : temperature of the source weights (`vlmrank.ranking.aggregate_ranks`).
-    fuse : weight of the statistic in the fused score.
-    statistic : of the unlabelled predictions, added in the fused score.
+    kappa, shrink : of the source weights (`vlmrank.ranking.source_weights`).
+    fuse : weight of the agreement in the fused score (`vlmrank.ranking.aggregate_ranks`).
     """
+    used = {"kappa": kappa, "shrink": shrink}
+    own, same = used | {"shrink": 0.0}, used | {"shrink": 1.0}
+    information = _fused_statistic(fuse, "mutual_information", **used)
+    titles = {
+        "model_level": "vlmrank with each model's own weights alone",
+        "task_level": "vlmrank with one set of weights for all models",
+        "fused_information": "vlmrank + mutual information of the predictions",
+        "average_rank+agreement": "average rank + agreement with the other models",
+    }
     return (
-        Method("vlmrank", "vlmrank", SEES, _weighted("dcd", kappa), "ours"),
-        Method("fused", "vlmrank, fused", SEES, _fused(kappa, fuse, statistic), "ours"),
-        Method("task_level", "vlmrank with one set of weights for all models", SEES, _task_level(kappa), "counterpart"),
+        Method("vlmrank", "vlmrank", SEES, _weighted("dcd", **used), "ours"),
+        Method("fused", "vlmrank, fused", SEES, _fused(fuse, **used), "ours"),
+        Method("model_level", titles["model_level"], SEES, _weighted("dcd", **own), "counterpart"),
+        Method("task_level", titles["task_level"], SEES, _weighted("dcd", **same), "counterpart"),
+        Method("fused_information", titles["fused_information"], SEES, information, "counterpart"),
+        Method("average_rank+agreement", titles["average_rank+agreement"], SEES, _unweighted, "counterpart"),
         *(
-            Method(f"by_{name}", title, SEES, _weighted(name, kappa), "counterpart")
+            Method(f"by_{name}", title, SEES, _weighted(name, **used), "counterpart")
             for name, title in COUNTERPARTS.items()
         ),
     )

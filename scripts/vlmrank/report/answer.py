@@ -25,7 +25,7 @@ METRICS = {
 }
 METHODS = {
     "vlmrank": "vlmrank",
-    "fused": "vlmrank + mutual information",
+    "fused": "vlmrank + agreement",
     "task_level": "vlmrank, one weight for all models",
     "by_symmetric": "vlmrank, symmetric divergence",
     "by_uniform_blocks": "vlmrank, all blocks equal",
