@@ -99,6 +99,6 @@ rule check_pairs:
     conda:
         "../envs/report.yaml"
     params:
-        code=code("vlmrank.runlog:failed_pairs"),
+        code=code("vlmrank.runlog:outcome"),
     script:
         "../scripts/check_pairs.py"

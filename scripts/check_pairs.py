@@ -1,19 +1,17 @@
 """Fail if any pair failed, so that the exit status of the run says so."""
 
-from pathlib import Path
-
 from vlmrank.errors import VlmrankError
-from vlmrank.runlog import failed_pairs, job
+from vlmrank.runlog import job, outcome
 from vlmrank.store import atomic
 
 
 def main(snakemake) -> None:
     """Fail if any pair failed, so that the exit status of the run says so."""
-    failed = failed_pairs(Path(snakemake.input.pairs).parent)
-    if failed:
-        raise VlmrankError("\n".join([f"{len(failed)} failed, see {snakemake.input.report}", *failed]))
+    found = outcome(snakemake.input.pairs)
+    if found.lines:
+        raise VlmrankError(f"{found.failed} of {found.pairs} pairs failed; the last lines of this run name them")
     with atomic(snakemake.output[0]) as partial:
-        partial.write_text("every pair succeeded\n", encoding="utf-8")
+        partial.write_text(f"all {found.pairs} pairs succeeded\n", encoding="utf-8")
 
 
 if "snakemake" in globals():

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from vlmrank.runlog import job
+from vlmrank.runlog import LEFT_OUT, job
 from vlmrank.store import FAILED, read_alignment, read_json, read_pair, write_csv
 
 
@@ -22,8 +22,8 @@ def main(snakemake) -> None:
     for (model, dataset), path in zip(pairs, snakemake.input.pairs, strict=True):
         pair = read_pair(path)
         found = pair.attributes
-        lost = [f"image {name} left out: {reason}" for name, reason in pair.failed_images.items()]
-        reason = found["reason"] if found["status"] == FAILED else "; ".join(lost)
+        lost = "; ".join(f"image {name}: {reason}" for name, reason in pair.failed_images.items())
+        reason = found["reason"] if found["status"] == FAILED else LEFT_OUT + lost if lost else ""
         rows.append(("conductance", model, dataset, found["status"], reason, found["seconds"]))
     for model, path in zip(models, snakemake.input.alignment, strict=True):
         alignment = read_alignment(path)

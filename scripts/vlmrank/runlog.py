@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vlmrank.errors import VlmrankError
@@ -22,6 +23,8 @@ from vlmrank.store import FAILED, read_csv
 
 # The file that jobs append their lines to; set by the head process, inherited by its jobs.
 CHANNEL = "VLMRANK_RUN_LOG"
+# How the reason of a pair begins that succeeded without some of its images.
+LEFT_OUT = "left out: "
 logger = logging.getLogger("vlmrank")
 
 
@@ -118,14 +121,41 @@ def close_channel(results: str | os.PathLike[str], targets: Sequence[str]) -> No
     atexit.register(lambda: print(*lines, sep="\n", file=sys.stderr, flush=True))
 
 
-def failed_pairs(results: str | os.PathLike[str]) -> list[str]:
-    """A line for each row of `pairs.csv` that failed: stage, model, dataset, reason."""
-    table = read_csv(Path(results) / "pairs.csv")
-    failed = table[table["status"] == FAILED]
-    return [
-        f"  {row.stage}: {' on '.join(name for name in (row.model, row.dataset) if name)}: {row.reason}"
-        for row in failed.itertuples()
-    ]
+@dataclass(frozen=True)
+class Outcome:
+    """What `pairs.csv` says: how many (model, dataset) pairs there are, how many failed, and a line for each cause."""
+
+    pairs: int
+    failed: int
+    lines: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def outcome(pairs: str | os.PathLike[str]) -> Outcome:
+    """Sum `pairs.csv` up: what failed as a whole is one line, and so are pairs of one model with one reason.
+
+    A pair counts as failed if any of its stages failed. `notes` has what was left out of pairs that succeeded.
+    """
+    table = read_csv(pairs)
+    both = table[(table["model"] != "") & (table["dataset"] != "")]
+    bad = table[table["status"] == FAILED]
+    bad_pairs = bad[(bad["model"] != "") & (bad["dataset"] != "")]
+    whole = bad[(bad["model"] == "") | (bad["dataset"] == "")]
+    lines = [f"  {row.model or row.dataset} (all its pairs): {row.reason}" for row in whole.itertuples()]
+    rest = bad_pairs[~bad_pairs["model"].isin(set(whole["model"]) - {""})]
+    rest = rest[~rest["dataset"].isin(set(whole["dataset"]) - {""})]
+    for (model, reason), rows in rest.groupby(["model", "reason"], sort=False):
+        names = list(dict.fromkeys(rows["dataset"]))
+        every = len(names) == both[both["model"] == model]["dataset"].nunique()
+        lines.append(f"  {model} on {'every dataset' if every and len(names) > 1 else ', '.join(names)}: {reason}")
+    left_out = both[(both["status"] != FAILED) & both["reason"].str.startswith(LEFT_OUT)]
+    notes = [f"  {dataset}: {reason}" for (dataset, reason), _ in left_out.groupby(["dataset", "reason"], sort=False)]
+    return Outcome(
+        pairs=len(both.drop_duplicates(["model", "dataset"])),
+        failed=len(bad_pairs.drop_duplicates(["model", "dataset"])) or len(whole),
+        lines=tuple(lines),
+        notes=tuple(notes),
+    )
 
 
 def last_lines(results: str | os.PathLike[str], targets: Sequence[str], *, since: float = 0.0) -> list[str]:
@@ -143,15 +173,15 @@ def last_lines(results: str | os.PathLike[str], targets: Sequence[str], *, since
         if path.exists():
             lines.append(recommendation(path, target))
     pairs, report = results / "pairs.csv", results / "report.html"
-    if pairs.exists() and pairs.stat().st_mtime >= since - 1:
-        failed = failed_pairs(results)
-        total = len(read_csv(pairs))
-        lines.append(
-            f"{len(failed)} of {total} failed{':' if failed else '.'}" if failed else f"All {total} succeeded."
-        )
-        lines += failed
-    elif pairs.exists() and failed_pairs(results):
-        lines += ["Failed:", *failed_pairs(results)]
+    if pairs.exists():
+        found = outcome(pairs)
+        earlier = "" if pairs.stat().st_mtime >= since - 1 else " (as of an earlier run)"
+        if found.notes:
+            lines += ["Left out:", *found.notes]
+        if found.lines:
+            lines += [f"{found.failed} of {found.pairs} pairs failed{earlier}:", *found.lines]
+        else:
+            lines.append(f"All {found.pairs} pairs succeeded{earlier}.")
     if report.exists():
         lines.append(f"Report: {report}")
     return lines
