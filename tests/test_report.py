@@ -160,3 +160,11 @@ def test_figures(results, tmp_path):
     names = ["ranking/target_0.svg", "ranking/target_1.svg", "similarity.svg", "evaluation.svg"]
     assert [str(path.relative_to(tmp_path)) for path in paths] == names
     assert all(path.read_text().startswith("<svg") for path in paths)
+
+
+def test_table_without_its_columns_is_a_serious_row(tmp_path):
+    folder = synthetic.write_results(tmp_path / "results", models=2, datasets=3)
+    store.write_csv(folder / "evaluation" / "summary.csv", pd.DataFrame({"something": [1]}))
+    page = page_of(folder)
+    assert "lacks the columns method" in page
+    assert "No held-out evaluation in this run" in page

@@ -12,44 +12,8 @@ import pandas as pd
 
 from vlmrank import store
 from vlmrank.report.collect import Model, Run
+from vlmrank.report.names import ordinal
 from vlmrank.report.quality import Check, plural
-
-METRICS = {
-    "ndcg_at_5": "NDCG@5: are the best models on top?",
-    "top5_recall": "Share of the true top five found",
-    "kendall_tau": "Kendall's tau over all models",
-    "common_top5_tau": "Kendall's tau within the common top five",
-    "weighted_tau": "Weighted tau: the top counts more",
-    "regret_at_1": "Accuracy lost by taking the first",
-    "regret_at_5": "Accuracy lost by taking the best of the first five",
-}
-METHODS = {
-    "vlmrank": "vlmrank",
-    "fused": "vlmrank + agreement",
-    "task_level": "vlmrank, one weight for all models",
-    "by_symmetric": "vlmrank, symmetric divergence",
-    "by_uniform_blocks": "vlmrank, all blocks equal",
-    "by_embedding": "similar tasks by image embeddings",
-    "average_rank": "average rank on the other tasks",
-    "biggest": "largest model first",
-    "random": "random order",
-    "oracle": "oracle: knows the answer",
-    "noise_ceiling": "ceiling: the truth, measured again",
-    "mutual_information": "mutual information of the predictions",
-    "confidence": "confidence of the predictions",
-    "entropy": "entropy of the predictions",
-    "reference_accuracy": "accuracy on one reference task",
-}
-
-
-def metric_label(name: str) -> str:
-    """The words for a metric; its name where there are none."""
-    return METRICS.get(name, name.replace("_", " "))
-
-
-def method_label(name: str) -> str:
-    """The words for a method; its name where there are none."""
-    return METHODS.get(name, name.replace("_", " ").replace("+", " + "))
 
 
 @dataclass(frozen=True)
@@ -86,7 +50,7 @@ class Answer:
     confidence: str
     checks: tuple[Check, ...]
     record: Mapping[str, Any] | None
-    nearest: tuple[tuple[str, float], ...]
+    truth: Mapping[str, Any] | None
 
 
 def cost_words(model: Model) -> str:
@@ -229,7 +193,7 @@ def _evidence(run: Run, target: str, picks: list[Pick], images: int, near: np.nd
             Check(
                 "Width of the first model's interval",
                 2 if wide > 0.5 and width > 2 else 1 if wide > 0.25 and width > 2 else 0,
-                f"Its rank lies between {picks[0].low} and {picks[0].high} of {len(picks)}.",
+                f"Its likely rank is {picks[0].interval} of {len(picks)}.",
                 "Other images or sources would have put another model first; test the first few on labelled images."
                 if wide > 0.25 and width > 2
                 else "",
@@ -311,12 +275,6 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
     rivals = 0
     if first is not None and first.high is not None:
         rivals = sum(pick.low is not None and pick.low <= first.high for pick in picks[1:])
-    names = [card["dataset"] for card in run.datasets]
-    nearest: list[tuple[str, float]] = []
-    if target in names:
-        column = near[:, names.index(target)]
-        order = [i for i in np.argsort(column) if np.isfinite(column[i]) and names[i] in run.sources]
-        nearest = [(names[i], float(column[i])) for i in order[:3]]
     return Answer(
         target=target,
         ranked=len(picks),
@@ -330,8 +288,26 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
         confidence=_confidence(picks, [*checks, *evidence]) if picks else "low",
         checks=tuple(evidence),
         record=record,
-        nearest=tuple(nearest),
+        truth=_truth(run, target, picks),
     )
+
+
+def known_accuracy(run: Run, target: str) -> dict[str, float]:
+    """Model -> accuracy on the target, where this run holds it; the ranking never uses it."""
+    rows = run.accuracy[(run.accuracy["dataset"] == target) & run.accuracy["acc1"].notna()]
+    return dict(zip(rows["model"], rows["acc1"].astype(float), strict=True))
+
+
+def _truth(run: Run, target: str, picks: list[Pick]) -> dict[str, Any] | None:
+    """How the first model really does among those ranked, where the target's accuracies are known."""
+    known = known_accuracy(run, target)
+    ranked = [pick.model for pick in picks if pick.model.name in known]
+    if len(ranked) < 2 or picks[0].model.name not in known:
+        return None
+    own = known[picks[0].model.name]
+    best = max(ranked, key=lambda model: known[model.name])
+    place = sum(known[model.name] > own for model in ranked) + 1
+    return {"own": own, "best": known[best.name], "label": best.label, "place": ordinal(place), "count": len(ranked)}
 
 
 def because(run: Run, found: Answer) -> str:
@@ -353,13 +329,3 @@ def because(run: Run, found: Answer) -> str:
     if not parts:
         return ""
     return f"Its places on the known tasks that look most like this one from inside the model: {'; '.join(parts)}."
-
-
-def ordinal(number: int) -> str:
-    """A place in words.
-
-    >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 22)]
-    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
-    """
-    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"

@@ -61,7 +61,7 @@ def build_report(
     run = collect(results, models=models, datasets=datasets, benchmarks=benchmarks)
     page = render(run, config=config, title=title, thumbnails=thumbnails, method=method, results=Path(results))
     if figures is not None:
-        charts.save_figures(run, figures, method=method)
+        charts.save_figures(run, figures)
     with store.atomic(report) as partial:
         partial.write_text(page, encoding="utf-8")
     return Path(report)
@@ -111,7 +111,7 @@ def render(
     for target in run.targets:
         found = answer(run, target, checks, method=method)
         answers.append({**_fields(found), "because": because(run, found)})
-    content = payload(run, method=method) | {"charts": charts.specifications()}
+    content = payload(run) | {"charts": charts.specifications()}
     scripts = [_bundle(), *(_source(name) for name in SCRIPTS)]
     return environment.get_template("report.html.j2").render(
         title=title or sections.title(run),

@@ -11,11 +11,13 @@ import pandas as pd
 import vl_convert
 
 from vlmrank import store
-from vlmrank.report.answer import find_own_method, method_label, metric_label, pooled_divergence
+from vlmrank.report.answer import pooled_divergence
 from vlmrank.report.collect import Run
+from vlmrank.report.names import GROUPS, method_group, method_label, metric_label
 from vlmrank.report.payload import is_true
 
 ACCENT, QUIET = "#3585aa", "#8f9ba8"
+GROUP_COLOURS = ["#2d7ba0", "#7fc0dd", "#84909c", "#d1762b", "#b07aa1"]
 SHOWN = 40  # models in the figure of a ranking
 LIGHT = {
     "background": "white",
@@ -48,7 +50,12 @@ def evaluation_chart() -> alt.LayerChart:
     """One row a method: mean and interval over held-out tasks, each task a tick; data `table` and `tasks`."""
     order = alt.EncodingSortField("place")
     y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=230))
-    color = alt.condition(alt.datum.own, alt.value(ACCENT), alt.value(QUIET))
+    color = alt.Color(
+        "group:N",
+        title=None,
+        scale=alt.Scale(domain=list(GROUPS.values()), range=GROUP_COLOURS),
+        legend=alt.Legend(orient="top", columns=2, labelLimit=260, symbolType="circle"),
+    )
     x = alt.X(
         "mean:Q", title="mean over held-out tasks", scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=8)
     )
@@ -78,30 +85,28 @@ def evaluation_chart() -> alt.LayerChart:
     return alt.layer(ticks, whiskers, dots).properties(height=alt.Step(24))
 
 
-def profile_chart() -> alt.Chart:
-    """Conductance and importance of a model's blocks over depth; table of block, kind, share."""
-    top = alt.Legend(orient="top")
-    return (
-        alt.Chart(alt.NamedData("table"))
-        .mark_line(point=True)
-        .encode(
-            x=alt.X(
-                "block:Q", title="block, from the image (left) to the embedding (right)", axis=alt.Axis(tickMinStep=1)
-            ),
-            y=alt.Y("share:Q", title="share", axis=alt.Axis(format="%")),
-            color=alt.Color("kind:N", title=None, scale=alt.Scale(range=["#3585aa", "#d1762b"]), legend=top),
-            shape=alt.Shape("kind:N", title=None, legend=top),
-            tooltip=["block:Q", "kind:N", alt.Tooltip("share:Q", format=".1%")],
-        )
-        .properties(height=260)
+def profile_chart() -> alt.LayerChart:
+    """Conductance and importance of a model's blocks over depth; table of block, kind, share, last."""
+    base = alt.Chart(alt.NamedData("table"))
+    x = alt.X("block:Q", title="block, from the image to the embedding", axis=alt.Axis(tickMinStep=1))
+    y = alt.Y("share:Q", title="share", axis=alt.Axis(format="%"))
+    color = alt.Color("kind:N", scale=alt.Scale(range=["#3585aa", "#d1762b"]), legend=None)
+    tooltip = ["block:Q", "kind:N", alt.Tooltip("share:Q", format=".1%")]
+    lines = base.mark_line().encode(x=x, y=y, color=color)
+    points = base.mark_point(filled=True, opacity=1, size=45).encode(
+        x=x, y=y, color=color, shape=alt.Shape("kind:N", legend=None), tooltip=tooltip
     )
+    names = base.transform_filter(alt.datum.last).mark_text(align="right", dy=-12, fontSize=12)
+    return alt.layer(lines, points, names.encode(x=x, y=y, color=color, text="kind:N")).properties(height=260)
 
 
 def cost_chart() -> alt.LayerChart:
     """Score against cost; table of model, family, cost, score, first."""
     base = alt.Chart(alt.NamedData("table"))
     points = base.mark_point(filled=True, opacity=0.8).encode(
-        x=alt.X("cost:Q", scale=alt.Scale(type="log", nice=True), title="cost"),
+        x=alt.X(
+            "cost:Q", scale=alt.Scale(type="log", nice=True), title="cost", axis=alt.Axis(format="~s", tickCount=8)
+        ),
         y=alt.Y("score:Q", scale=alt.Scale(zero=False), title="score (higher is better)"),
         color=alt.Color("family:N", title=None, legend=alt.Legend(orient="top", columns=4)),
         shape=alt.Shape("family:N", title=None, legend=alt.Legend(orient="top", columns=4)),
@@ -163,7 +168,7 @@ def ranking_figure(run: Run, target: str) -> alt.LayerChart:
     return alt.layer(whiskers, dots).properties(width=480, height=alt.Step(20))
 
 
-def save_figures(run: Run, folder: str | Path, *, method: str | None = None) -> list[Path]:
+def save_figures(run: Run, folder: str | Path) -> list[Path]:
     """Write `ranking/<target>.svg`, `similarity.svg` and `evaluation.svg`; one that has no data says so."""
     folder = Path(folder)
     written = []
@@ -200,8 +205,7 @@ def save_figures(run: Run, folder: str | Path, *, method: str | None = None) -> 
         _message(written[-1], "This run holds no evaluation.")
         return written
     metric, higher = chosen["metric"].iloc[0], is_true(chosen["higher_is_better"].iloc[0])
-    own = find_own_method(list(chosen["method"]), method)
-    chosen = chosen.assign(label=chosen["method"].map(method_label), own=chosen["method"] == own)
+    chosen = chosen.assign(label=chosen["method"].map(method_label), group=chosen["method"].map(method_group))
     chosen = chosen.sort_values("mean", ascending=not higher).assign(place=range(len(chosen)))
     place = chosen.set_index("method")["place"]
     tasks = run.metrics[(run.metrics["metric"] == metric) & run.metrics["value"].notna()]
@@ -209,7 +213,7 @@ def save_figures(run: Run, folder: str | Path, *, method: str | None = None) -> 
         label=tasks["method"].map(method_label), task=tasks["target"], place=tasks["method"].map(place)
     )
     data = {
-        "table": chosen[["label", "mean", "ci_low", "ci_high", "own", "place"]],
+        "table": chosen[["label", "mean", "ci_low", "ci_high", "group", "place"]],
         "tasks": tasks[["label", "task", "value", "place"]],
     }
     title = f"{metric_label(metric)}: {'higher' if higher else 'lower'} is better"

@@ -18,7 +18,7 @@ from vlmrank.errors import VlmrankError
 
 RANKING_COLUMNS = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
 FAMILIES = (
-    (r"vit|eva|siglip|clipa", "ViT"),
+    (r"^vit|vit-|eva|siglip|clipa", "ViT"),
     (r"rn\d|rn-|resnet", "ResNet"),
     (r"convnext", "ConvNeXt"),
     (r"swin", "Swin"),
@@ -133,9 +133,10 @@ class _Reader:
 
     def table(self, name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
         table = self.get(name, store.read_csv)
-        if table is None:
-            return pd.DataFrame(columns=list(columns))
-        return table.reindex(columns=[*table.columns, *(c for c in columns if c not in table.columns)])
+        if table is not None and (lacking := [column for column in columns if column not in table.columns]):
+            self.unreadable[name] = f"lacks the columns {', '.join(lacking)}"
+            table = None
+        return pd.DataFrame(columns=list(columns)) if table is None else table
 
 
 def _names(folder: Path, suffix: str) -> list[str]:
@@ -150,7 +151,7 @@ def _model(name: str, card: Mapping[str, Any] | None) -> Model:
     card = card or {}
     return Model(
         name=name,
-        family=str(card.get("family") or family_of(name)),
+        family=family_of(str(card.get("family") or name)),
         parameters=_number(card.get("parameters")),
         image_parameters=_number(card.get("image_parameters")),
         gflops=_number(card.get("gflops")),

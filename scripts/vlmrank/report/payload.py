@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vlmrank.report.answer import bounds, find_own_method, method_label, metric_label, pooled_divergence, reorder
+from vlmrank.report.answer import bounds, known_accuracy, pooled_divergence, reorder
 from vlmrank.report.collect import Run
+from vlmrank.report.names import method_group, method_label, metric_label
 
 LEVELS = 255
 REASONS = 6  # sources named in a model's explanation
@@ -54,7 +55,7 @@ def pack(matrix: np.ndarray) -> list[Any]:
     return [number(largest, 6), base64.b64encode(scaled.tobytes()).decode("ascii")]
 
 
-def payload(run: Run, *, method: str | None = None) -> dict[str, Any]:
+def payload(run: Run) -> dict[str, Any]:
     """Everything that the page's scripts draw from."""
     index = {model.name: i for i, model in enumerate(run.models)}
     names = [card["dataset"] for card in run.datasets]
@@ -65,7 +66,7 @@ def payload(run: Run, *, method: str | None = None) -> dict[str, Any]:
         ],
         "datasets": names,
         "targets": [_target(run, target, index, names) for target in run.targets],
-        "evaluation": _evaluation(run, method),
+        "evaluation": _evaluation(run),
     }
     if run.divergences:
         pooled = pooled_divergence(run)
@@ -96,6 +97,7 @@ def _target(run: Run, target: str, index: dict[str, int], names: list[str]) -> d
         "name": target,
         "rows": rows,
         "fused": fused,
+        "truth": {index[m]: number(acc) for m, acc in known_accuracy(run, target).items() if m in index},
         "why": _why(run, target, index, names),
         "profiles": {
             index[model]: [
@@ -133,14 +135,14 @@ def _why(run: Run, target: str, index: dict[str, int], names: list[str]) -> dict
     return reasons
 
 
-def _evaluation(run: Run, preferred: str | None) -> dict[str, Any] | None:
+def _evaluation(run: Run) -> dict[str, Any] | None:
     if run.summary.empty:
         return None
     methods = list(dict.fromkeys(run.summary["method"]))
     values = run.metrics[run.metrics["value"].notna()]
     return {
         "labels": {method: method_label(method) for method in methods},
-        "own": find_own_method(methods, preferred),
+        "groups": {method: method_group(method) for method in methods},
         "metrics": [
             {"name": metric, "label": metric_label(metric), "higher": bool(is_true(rows["higher_is_better"].iloc[0]))}
             for metric, rows in run.summary.groupby("metric", sort=False)

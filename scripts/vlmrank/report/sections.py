@@ -16,8 +16,9 @@ from PIL import Image, ImageOps
 
 from vlmrank import store
 from vlmrank.errors import VlmrankError
-from vlmrank.report.answer import find_own_method, method_label, metric_label
+from vlmrank.report.answer import find_own_method
 from vlmrank.report.collect import Run
+from vlmrank.report.names import method_group, method_label, metric_label
 from vlmrank.report.payload import is_true
 from vlmrank.report.quality import plural
 
@@ -102,6 +103,7 @@ def evaluation(run: Run, preferred: str | None) -> dict[str, Any] | None:
         "rows": [
             {
                 "label": method_label(method),
+                "group": method_group(method),
                 "own": method == own,
                 "cells": [cells.get((method, metric), (None, None, None)) for metric in metrics],
             }

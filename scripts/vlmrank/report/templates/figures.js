@@ -62,7 +62,7 @@
   // held-out evaluation
   const metric = document.getElementById("metric");
   if (metric) {
-    const { metrics, summary, values, own } = data.evaluation;
+    const { metrics, summary, values } = data.evaluation;
     metrics.forEach((item, index) => metric.append(option(index, item.label)));
     const direction = document.getElementById("metric-direction");
     add("chart-evaluation", (node) => {
@@ -75,7 +75,7 @@
       return {
         name: "evaluation",
         datasets: {
-          table: rows.map(([method, , mean, low, high]) => ({ label: label(method), mean, ci_low: low ?? mean, ci_high: high ?? mean, own: method === own, place: place.get(method) })),
+          table: rows.map(([method, , mean, low, high]) => ({ label: label(method), mean, ci_low: low ?? mean, ci_high: high ?? mean, group: data.evaluation.groups[method], place: place.get(method) })),
           tasks: values.filter((row) => row[1] === chosen.name && place.has(row[0])).map(([method, , task, value]) => ({ label: label(method), task, value, place: place.get(method) })),
         },
         patch: { width: width(node), height: 24 * rows.length, autosize: FIT },
@@ -115,7 +115,7 @@
       const found = target().profiles[profile.value];
       if (!found) return null;
       const rows = [];
-      ["conductance", "importance"].forEach((kind, index) => (found[index] || []).forEach((share, block) => { if (share !== null) rows.push({ block: block + 1, kind, share }); }));
+      ["conductance", "importance"].forEach((kind, index) => (found[index] || []).forEach((share, block, all) => { if (share !== null) rows.push({ block: block + 1, kind, share, last: block === all.length - 1 }); }));
       return { name: "profile", datasets: { table: rows }, patch: { width: width(node), autosize: FIT } };
     });
     profile.addEventListener("change", () => redraw("chart-profile"));

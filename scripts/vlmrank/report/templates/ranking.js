@@ -17,11 +17,16 @@
     { key: "parameters", label: "Parameters", numeric: true, value: (r) => r.model.parameters, class: "lesser" },
     { key: "gflops", label: "GFLOPs", numeric: true, value: (r) => r.model.gflops, class: "optional" },
   ];
+  if (data.targets.some((item) => Object.keys(item.truth).length)) {
+    columns.push({ key: "accuracy", label: "Accuracy here", numeric: true, descending: true, value: (r) => r.accuracy, class: "optional" });
+  }
+  const few = Math.max(...data.targets.map((item) => item.rows.filter((row) => row[1] !== null).length)) <= 5;
+  if (few) columns.splice(3, 1); // among five models everyone is in the top five
   const view = { rows: [], sort: "rank", descending: false, all: false, open: new Set() };
 
   const read = () => target().rows.map((row, place) => ({
     place, model: models[row[0]], rank: row[1], score: row[2], low: row[3], high: row[4], top: row[5],
-    status: row[6], reason: row[7], fused: row[8],
+    status: row[6], reason: row[7], fused: row[8], accuracy: target().truth[row[0]] ?? null,
     text: [models[row[0]].name, models[row[0]].label, models[row[0]].family, row[7]].join(" ").toLowerCase(),
   }));
 
@@ -51,7 +56,7 @@
     const reasons = (target().why || {})[row.model.index];
     box.append(element("div", {}, [
       row.score !== null ? `Score ${fixed(row.score, 3)}` : null, row.fused != null ? `fused score ${fixed(row.fused, 3)}` : null,
-      row.low !== null ? `likely rank ${row.low} to ${row.high}` : null, row.top !== null ? `${percent(row.top)} chance of the true top five` : null,
+      row.low !== null ? `likely rank ${row.low} to ${row.high}` : null, row.accuracy !== null ? `accuracy on this task ${percent(row.accuracy, 1)}, not used for the ranking` : null, row.top !== null ? `${percent(row.top)} chance of the true top five` : null,
       `${count(row.model.parameters)} parameters (${count(row.model.imageParameters)} in the image tower)`, `${row.model.gflops ?? "–"} GFLOPs an image`,
     ].filter(Boolean).join(" · ")));
     if (row.reason) box.append(element("div", {}, `Reason: ${row.reason}`));
@@ -81,10 +86,11 @@
       element("td", { class: "n" }, row.rank === null ? "–" : String(row.rank)),
       label,
       element("td", { class: "range" }, interval(row, last)),
-      element("td", { class: "n lesser" }, percent(row.top)),
+      few ? null : element("td", { class: "n lesser" }, percent(row.top)),
       element("td", { class: "n optional" }, fixed(row.score, 3)),
       element("td", { class: "n lesser" }, count(row.model.parameters)),
       element("td", { class: "n optional" }, row.model.gflops === null ? "–" : String(row.model.gflops)),
+      columns.some((column) => column.key === "accuracy") ? element("td", { class: "n optional" }, percent(row.accuracy, 1)) : null,
       element("td", {}, button));
     button.addEventListener("click", () => {
       const open = button.getAttribute("aria-expanded") === "true";

@@ -1,0 +1,54 @@
+"""Words for the names that stand in the result files."""
+
+from __future__ import annotations
+
+import functools
+
+from vlmrank.baselines import Method, all_methods
+
+METRICS = {
+    "ndcg_at_5": "NDCG@5: are the best models on top?",
+    "top5_recall": "Share of the true top five found",
+    "kendall_tau": "Kendall's tau over all models",
+    "common_top5_tau": "Kendall's tau within the common top five",
+    "weighted_tau": "Weighted tau: the top counts more",
+    "regret_at_1": "Accuracy lost by taking the first",
+    "regret_at_5": "Accuracy lost by taking the best of the first five",
+}
+GROUPS = {
+    "ours": "this method",
+    "counterpart": "this method, one part exchanged",
+    "peer": "other methods",
+    "labelled": "other methods that see labels",
+    "control": "controls",
+}
+
+
+@functools.cache
+def _methods() -> dict[str, Method]:
+    return {method.name: method for method in all_methods()}
+
+
+def metric_label(name: str) -> str:
+    """The words for a metric; its name where there are none."""
+    return METRICS.get(name, name.replace("_", " "))
+
+
+def method_label(name: str) -> str:
+    """The words for a method of the evaluation; its name where there are none."""
+    return _methods()[name].title if name in _methods() else name.replace("_", " ")
+
+
+def method_group(name: str) -> str:
+    """What kind of method it is, in words."""
+    return GROUPS[_methods()[name].group if name in _methods() else "peer"]
+
+
+def ordinal(number: int) -> str:
+    """A place in words.
+
+    >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 22)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
+    """
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
