@@ -75,6 +75,8 @@ def importance_of(
     """
     present = [task for task, source in zip(tasks, is_source, strict=True) if task is not None and source]
     present = present or [task for task in tasks if task is not None]
+    if not present:
+        return np.full((len(tasks), 0), np.nan)
     prior = block_prior(np.stack([task.block_profile for task in present]), depth=depth)
     importance = np.full((len(tasks), len(prior)), np.nan)
     for index, task in enumerate(tasks):
@@ -135,52 +137,36 @@ def embedding_divergence(embeddings: Sequence[np.ndarray | None]) -> np.ndarray:
 
 
 def divergences_of(
-    tasks: Sequence[Representation | None],
-    is_source: Sequence[bool],
-    *,
-    alignment: Mapping[str, Any],
-    divergence: Mapping[str, Any],
+    tasks: Sequence[Representation | None], importance: np.ndarray, **divergence: Any
 ) -> dict[str, np.ndarray]:
     """DCD and its counterparts [T, T] on the same representation; all nan where no dataset is there.
 
     Parameters
     ----------
     tasks : T representations of one model, None for a failed pair.
-    is_source : T flags.
-    alignment : epsilon, rho, depth.
-    divergence : kind, rank, smoothing.
+    importance : [T, B], as `importance_of` gives it.
+    divergence : settings of `vlmrank.divergence.directional_conductance_divergence`.
     """
-    if all(task is None for task in tasks):
-        nothing = np.full((len(tasks), len(tasks)), np.nan)
-        return dict.fromkeys(("dcd", "symmetric", "cosine", "jensen_shannon", "uniform_blocks"), nothing)
-    importance = importance_of(tasks, is_source, **alignment)
-    uniform = np.where(np.isnan(importance), np.nan, 1.0 / importance.shape[1])
-    dcd = directional_conductance_divergence(tasks, importance, **divergence).dcd
+    dcd = dcd_of(tasks, importance, **divergence)
+    uniform = np.where(np.isnan(importance), np.nan, 1.0 / max(importance.shape[1], 1))
     return {
         "dcd": dcd,
         "symmetric": (dcd + dcd.T) / 2,
         "cosine": cosine_divergence(tasks, importance),
         "jensen_shannon": jensen_shannon_divergence(tasks, importance),
-        "uniform_blocks": directional_conductance_divergence(tasks, uniform, **divergence).dcd,
+        "uniform_blocks": dcd_of(tasks, uniform, **divergence),
     }
+
+
+def dcd_of(tasks: Sequence[Representation | None], importance: np.ndarray, **divergence: Any) -> np.ndarray:
+    """DCD alone [T, T], nan where there is no pair; arguments as in `divergences_of`."""
+    if all(task is None for task in tasks):
+        return np.full((len(tasks), len(tasks)), np.nan)
+    return directional_conductance_divergence(tasks, importance, **divergence).dcd
 
 
 def _usable(pair: Pair | None) -> bool:
     return pair is not None and pair.ok and len(pair.image_id) > 0
-
-
-def dcd_of(
-    tasks: Sequence[Representation | None],
-    is_source: Sequence[bool],
-    *,
-    alignment: Mapping[str, Any],
-    divergence: Mapping[str, Any],
-) -> np.ndarray:
-    """DCD alone [T, T], nan where there is no pair; arguments as in `divergences_of`."""
-    if all(task is None for task in tasks):
-        return np.full((len(tasks), len(tasks)), np.nan)
-    importance = importance_of(tasks, is_source, **alignment)
-    return directional_conductance_divergence(tasks, importance, **divergence).dcd
 
 
 def _drawn(pairs: Mapping[str, Pair | None], *, images: int | None, draw: int, seed: int):
@@ -216,7 +202,7 @@ def gather_evidence(
     ----------
     pairs : dataset -> pair of this model, None or failed where there is none.
     sources : names of the datasets that are sources.
-    alignment, divergence : settings, as in `divergences_of`.
+    alignment, divergence : settings, as in `importance_of` and `divergences_of`.
     images : images of a draw; None for all.
     draws : number of draws; they are all alike where `images` is None.
     seed : of the draws.
@@ -240,18 +226,19 @@ def gather_evidence(
         for draw in range(draws):
             tasks, embeddings, logits = _drawn(pairs, images=images, draw=draw, seed=seed)
             keep(logits, draw)
-            one = divergences_of(tasks, is_source, alignment=alignment, divergence=divergence)
+            importance = importance_of(tasks, is_source, **alignment)
+            one = divergences_of(tasks, importance, **divergence)
             one["embedding"] = embedding_divergence(embeddings)
             for name, changed in (variants or {}).items():
-                settings = {
-                    "alignment": {**alignment, **changed.get("alignment", {})},
-                    "divergence": {**divergence, **changed.get("divergence", {})},
-                }
-                other = tasks
+                if not set(changed) - {"ranking"}:
+                    continue
+                other, weights = tasks, importance
                 if "images" in changed:
                     other, _, logits = _drawn(pairs, images=changed["images"], draw=draw, seed=seed)
                     keep(logits, draw, f"[{name}]")
-                one[f"dcd[{name}]"] = dcd_of(other, is_source, **settings)
+                if "images" in changed or "alignment" in changed:
+                    weights = importance_of(other, is_source, **{**alignment, **changed.get("alignment", {})})
+                one[f"dcd[{name}]"] = dcd_of(other, weights, **{**divergence, **changed.get("divergence", {})})
             for name, values in one.items():
                 found.setdefault(name, []).append(values)
     except AlignmentError as error:
