@@ -46,6 +46,7 @@ def write_results(
     hostile: bool = False,
     only_target_pairs: bool = False,
     blocks: int = 12,
+    fused: bool = False,
     seed: int = 0,
 ) -> Path:
     """Write a results folder and the benchmark files beside it.
@@ -79,7 +80,7 @@ def write_results(
     _write_accuracy(folder, names, tasks, sources, truth, failed, missing_accuracy, rng)
     good = [m for m in range(len(names)) if m not in failed]
     for t in range(targets):
-        _write_ranking(folder, names, good, failed, sources, tasks[t], truth[:, t], conductance, hostile, rng)
+        _write_ranking(folder, names, good, failed, sources, tasks[t], truth[:, t], conductance, hostile, fused, rng)
     if evaluation:
         _write_evaluation(folder, sources, rng)
     _write_benchmarks(folder.parent / "benchmarks", rng)
@@ -203,7 +204,7 @@ def _write_accuracy(folder, names, tasks, sources, truth, failed, missing, rng) 
     store.write_csv(folder / "accuracy.csv", table)
 
 
-def _write_ranking(folder, names, good, failed, sources, target, truth, conductance, hostile, rng) -> None:
+def _write_ranking(folder, names, good, failed, sources, target, truth, conductance, hostile, fused, rng) -> None:
     score = np.argsort(np.argsort(truth[good])) / max(len(good) - 1, 1) + 0.05 * rng.normal(size=len(good))
     order = np.argsort(-score)
     rows = []
@@ -216,6 +217,9 @@ def _write_ranking(folder, names, good, failed, sources, target, truth, conducta
     columns = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
     table = pd.DataFrame(rows, columns=columns)
     table[["rank", "rank_low", "rank_high"]] = table[["rank", "rank_low", "rank_high"]].astype("Int64")
+    if fused:
+        table["fused"] = table["score"]
+        table["score"] -= rng.uniform(size=len(table))
     store.write_csv(folder / "ranking" / f"{target}.csv", table)
     if not conductance or not sources:
         return

@@ -145,6 +145,15 @@ def test_pooled_divergence_leaves_out_what_is_missing():
     np.testing.assert_allclose(answer.pooled_divergence(run), [[0, 2], [4, 0]], atol=1e-12)
 
 
+def test_says_when_the_score_is_fused(tmp_path):
+    folder = synthetic.write_results(tmp_path / "results", models=8, datasets=5, fused=True)
+    page = page_of(folder)
+    assert data_of(page)["targets"][0]["by"] == "fused"
+    assert "agree with those of the other models" in page
+    plain = synthetic.write_results(tmp_path / "plain", models=8, datasets=5)
+    assert data_of(page_of(plain))["targets"][0]["by"] == "score"
+
+
 def test_packed_matrix_comes_back():
     import base64
 

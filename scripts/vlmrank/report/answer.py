@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vlmrank import store
-from vlmrank.report.collect import Model, Run
+from vlmrank.report.collect import Model, Run, ranked_by
 from vlmrank.report.names import ordinal
 from vlmrank.report.quality import Check, plural
 
@@ -311,7 +311,7 @@ def _truth(run: Run, target: str, picks: list[Pick]) -> dict[str, Any] | None:
 
 
 def because(run: Run, found: Answer) -> str:
-    """One sentence on the known tasks that carried the first model, empty where there are no weights."""
+    """Why the first model stands where it does: its weightiest known tasks, and its agreement where that counts."""
     if found.pick is None:
         return ""
     name = found.pick.model.name
@@ -326,6 +326,17 @@ def because(run: Run, found: Answer) -> str:
             continue
         rank = int((there["acc1"] > own.iloc[0]).sum()) + 1
         parts.append(f"{row.source} ({ordinal(rank)} of {len(there)}, {row.weight:.0%} of the weight)")
-    if not parts:
-        return ""
-    return f"Its places on the known tasks that look most like this one from inside the model: {'; '.join(parts)}."
+    sentences = []
+    if parts:
+        sentences.append(
+            f"Its places on the known tasks that look most like this one from inside the model: {'; '.join(parts)}."
+        )
+    table = run.rankings[found.target]
+    if ranked_by(table) == "fused":
+        bonus = (table["fused"] - table["score"])[table["rank"].notna()]
+        own = bonus[table["model"] == name].iloc[0]
+        place = ordinal(int((bonus > own + 1e-9).sum()) + 1)
+        sentences.append(
+            f"Its predictions on the images agree with those of the other models: {place} of {len(bonus)}."
+        )
+    return " ".join(sentences)

@@ -101,6 +101,20 @@ class Run:
         return tuple(d["dataset"] for d in self.datasets if d["dataset"] not in self.targets)
 
 
+def ranked_by(table: pd.DataFrame) -> str:
+    """The column of a ranking that its ranks follow: `score`, or `fused` where that one explains them and `score` not.
+
+    >>> table = pd.DataFrame({"rank": [1, 2], "score": [0.2, 0.3], "fused": [1.1, 0.9]})
+    >>> ranked_by(table), ranked_by(table.drop(columns="fused"))
+    ('fused', 'score')
+    """
+    known = table[table["rank"].notna()]
+    if "fused" not in table or known["fused"].isna().any() or known.empty:
+        return "score"
+    follows = {name: (known[name].rank(ascending=False) == known["rank"]).mean() for name in ("score", "fused")}
+    return "fused" if follows["fused"] > follows["score"] else "score"
+
+
 def family_of(name: str) -> str:
     """Family of a tower from its architecture's name.
 

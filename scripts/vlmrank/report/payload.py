@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vlmrank.report.answer import bounds, known_accuracy, pooled_divergence, reorder
-from vlmrank.report.collect import Run
+from vlmrank.report.collect import Run, ranked_by
 from vlmrank.report.names import method_group, method_label, metric_label
 
 LEVELS = 255
@@ -96,7 +96,7 @@ def _target(run: Run, target: str, index: dict[str, int], names: list[str]) -> d
     return {
         "name": target,
         "rows": rows,
-        "fused": fused,
+        "by": ranked_by(table),
         "truth": {index[m]: number(acc) for m, acc in known_accuracy(run, target).items() if m in index},
         "why": _why(run, target, index, names),
         "profiles": {

@@ -17,11 +17,12 @@ from PIL import Image, ImageOps
 from vlmrank import store
 from vlmrank.errors import VlmrankError
 from vlmrank.report.answer import find_own_method
-from vlmrank.report.collect import Run
+from vlmrank.report.collect import Run, ranked_by
 from vlmrank.report.names import method_group, method_label, metric_label
 from vlmrank.report.payload import is_true
 from vlmrank.report.quality import plural
 
+FUSED = "To this was added how far a model's predictions on the target's images agree with those of the other models. "
 THUMBNAIL = 160  # pixels of the longer side
 CLASSES = 60  # class names printed of a source; a target's are printed in full
 
@@ -143,7 +144,10 @@ def method(run: Run, config: Mapping[str, Any] | None) -> dict[str, Any]:
             f"{max(pair.images for pair in good)} images ({objectives or 'unknown'} objective, {points} path steps in "
             "the median pair). Blocks were weighted for each target by entropic optimal transport; the directional "
             "conductance divergence says what a source leaves uncovered of the target; the model's ranks on the "
-            "sources were averaged with weights that fall with the divergence. The idea is published "
+            "sources were averaged with weights that fall with the divergence. "
+            + FUSED
+            * any(ranked_by(table) == "fused" for table in run.rankings.values())
+            + "The idea is published "
             "(arXiv 2602.01346); its formulas are not, so these are ours: docs/method.md."
         )
     else:
