@@ -29,6 +29,11 @@ for number, chunk in enumerate(CHUNKS):
             runtime=conductance_needs(len(chunk), "minutes"),
         params:
             options={key: value for key, value in config["conductance"].items() if key not in identity.FREE_OPTIONS},
-            code=code("vlmrank.chunk:compute_conductance", "vlmrank.pairs:compute_pairs", "vlmrank.zoo:load_model"),
+            code=code(
+                "vlmrank.chunk:_task",
+                "vlmrank.pairs:compute_pairs",
+                "vlmrank.zoo:load_model",
+                "vlmrank.store:write_pair",
+            ),
         script:
             "../scripts/compute_conductance.py"

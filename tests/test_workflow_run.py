@@ -164,9 +164,9 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(copy):
         )
     images = copy.folder / "resources/mine"
     shutil.copytree(copy.folder / "resources/demo/datasets/shapes/target", images)
-    (images / "0broken.png").write_bytes(b"no image")
-    for path in sorted(images.iterdir())[8:]:
+    for path in sorted(images.iterdir())[7:]:
         path.unlink()
+    (images / "0broken.png").write_bytes(b"no image")
     with (copy.folder / "config/datasets.tsv").open("a") as sheet:
         sheet.write("mine\tsource\tfolder\tresources/mine\t\tresources/demo/datasets/shapes/dataset.yaml\tdrawing\n")
 

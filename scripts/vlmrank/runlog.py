@@ -23,6 +23,7 @@ from vlmrank.store import FAILED, read_csv
 
 # The file that jobs append their lines to; set by the head process, inherited by its jobs.
 CHANNEL = "VLMRANK_RUN_LOG"
+AGAIN = "Try them again with: snakemake --forcerun compute_conductance measure_accuracy (finished ones are kept)"
 # How the reason of a pair begins that succeeded without some of its images.
 LEFT_OUT = "left out: "
 logger = logging.getLogger("vlmrank")
@@ -179,7 +180,7 @@ def last_lines(results: str | os.PathLike[str], targets: Sequence[str], *, since
         if found.notes:
             lines += ["Left out:", *found.notes]
         if found.lines:
-            lines += [f"{found.failed} of {found.pairs} pairs failed{earlier}:", *found.lines]
+            lines += [f"{found.failed} of {found.pairs} pairs failed{earlier}:", *found.lines, AGAIN]
         else:
             lines.append(f"All {found.pairs} pairs succeeded{earlier}.")
     if report.exists():
