@@ -76,8 +76,23 @@ def _pixels_hash(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 
 
+def _is_text(item: Item) -> bool:
+    """Whether a card, which is UTF-8, can hold the image's name and path."""
+    try:
+        f"{item.id}{item.place['path']}".encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _take(item: Item) -> str:
     """Decode an image and return its hash: of the file's bytes, or of the pixels where there is no file of its own."""
+    if not _is_text(item):
+        raise ImageError("its name is not valid UTF-8: rename it")
     if item.place.get("torchvision"):
         return _pixels_hash(read_image(item.place))
     content = read_bytes(item.place)
@@ -154,7 +169,8 @@ def prepare_dataset(
         labelled = source.labelled and role == "source"
         _draw(card, source, images, seed, stratified and labelled, labelled)
         if tests is not None and names:
-            card["test"] = [{"id": item.id, **item.place, "label": item.label} for item in tests.items]
+            named = [item for item in tests.items if _is_text(item)]
+            card["test"] = [{"id": item.id, **item.place, "label": item.label} for item in named]
             card["n_test"] = len(card["test"])
     except VlmrankError as error:
         card.update(status=FAILED, reason=str(error))
@@ -180,7 +196,7 @@ def _draw(card: dict[str, Any], source: Source, k: int, seed: int, stratified: b
         try:
             digest = _take(item)
         except ImageError as error:
-            card["failed_images"].append({"id": item.id, "reason": str(error)})
+            card["failed_images"].append({"id": _shown(item.id), "reason": str(error)})
             if len(card["failed_images"]) >= MAX_FAILED:
                 raise VlmrankError(f"{MAX_FAILED} images cannot be read; the first: {item.id}: {error}") from error
             continue

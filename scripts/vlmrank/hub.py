@@ -176,9 +176,19 @@ def fetch_tar_set(name: str, cache: str | os.PathLike[str] | None) -> tuple[list
         shards = range(int(count))
     files = [str(hub_file(repository, f"{split}/{shard}.tar", cache=cache, kind="dataset")) for shard in shards]
     for optional in ("classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt"):
-        with contextlib.suppress(MissingFileError):
-            hub_file(repository, optional, cache=cache, kind="dataset")
+        _optional_file(repository, optional, cache)
     return files, Path(files[0]).parent.parent if files else Path()
+
+
+def _optional_file(repository: str, filename: str, cache: str | os.PathLike[str] | None) -> None:
+    """Download a file that a tar set may do without; where it is known to be absent, the network is not asked."""
+    from huggingface_hub import _CACHED_NO_EXIST, constants, try_to_load_from_cache
+
+    known = try_to_load_from_cache(repository, filename, cache_dir=cache, repo_type="dataset")
+    if isinstance(known, str) or known is _CACHED_NO_EXIST or (known is None and constants.HF_HUB_OFFLINE):
+        return
+    with contextlib.suppress(MissingFileError):
+        hub_file(repository, filename, cache=cache, kind="dataset")
 
 
 def _numbers(pattern: str) -> list[int]:

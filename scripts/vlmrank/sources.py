@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import tarfile
@@ -93,8 +94,8 @@ def _images_below(folder: Path) -> list[Path]:
     return found
 
 
-def folder_classes(folders: Sequence[str]) -> list[str]:
-    """Class names of class folders, in the order of the labels.
+def folder_classes(folders: Sequence[str]) -> dict[str, str]:
+    """Class names of class folders: folder -> name, in the order of the labels.
 
     Folders that all read `<index>_<class>` are in the order of the index, others in the order of their names;
     underscores are spaces.
@@ -102,14 +103,14 @@ def folder_classes(folders: Sequence[str]) -> list[str]:
     Examples
     --------
     >>> folder_classes(["1_polar_bear", "0_cat"]), folder_classes(["tiger_cat", "7up"])
-    (['cat', 'polar bear'], ['7up', 'tiger cat'])
+    ({'0_cat': 'cat', '1_polar_bear': 'polar bear'}, {'7up': '7up', 'tiger_cat': 'tiger cat'})
     """
-    numbered = [re.fullmatch(r"(\d+)_(.+)", name) for name in folders]
-    if all(numbered) and len({int(match[1]) for match in numbered}) == len(folders):
-        ordered = [match[2] for match in sorted(numbered, key=lambda match: int(match[1]))]
+    numbered = {name: re.fullmatch(r"(\d+)_(.+)", name) for name in folders}
+    if all(numbered.values()) and len({int(match[1]) for match in numbered.values()}) == len(folders):
+        names = {name: numbered[name][2] for name in sorted(folders, key=lambda name: int(numbered[name][1]))}
     else:
-        ordered = sorted(folders)
-    return [name.replace("_", " ").strip() or name for name in ordered]
+        names = {name: name for name in sorted(folders)}
+    return {folder: name.replace("_", " ").strip() or name for folder, name in names.items()}
 
 
 def _read_folder(path: str, classes: list[str], _cache: object) -> Source:
@@ -128,19 +129,20 @@ def _read_folder(path: str, classes: list[str], _cache: object) -> Source:
         )
     if flat:
         return Source([Item(name, {"path": str(root / name)}) for name in flat])
-    names = classes or folder_classes(list(inside))
-    if len(set(names)) < len(names):
+    own = {} if classes else folder_classes(list(inside))
+    names = classes or list(own.values())
+    if len(set(own.values())) < len(own):
         raise VlmrankError(f"two class folders of {path} stand for one class name: {', '.join(sorted(inside)[:8])}")
     items = []
     for name, found in inside.items():
-        label = class_of_folder(name, names)
+        label = list(own).index(name) if own else class_of_folder(name, names)
         if label is None:
             raise VlmrankError(
                 f"the class folder {root / name} fits none of the {len(names)} class names ({', '.join(names[:6])}, "
                 "...); folders are named <class> or <index>_<class>"
             )
         items += [Item(file.relative_to(root).as_posix(), {"path": str(file)}, label) for file in found]
-    return Source(items, labelled=bool(items), classes=[] if classes else names)
+    return Source(items, labelled=bool(items), classes=list(own.values()))
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
@@ -160,11 +162,11 @@ def _rows_of_list(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise VlmrankError(f"{path} cannot be read as text in UTF-8 ({error})") from error
     first = text.split("\n", 1)[0]
-    reader = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in first else ",", strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in first else ",", strict=True)
     try:
         return list(reader.fieldnames or []), list(reader)
     except csv.Error as error:
-        raise VlmrankError(f"{path}, line {reader.line_num}: {error}") from error
+        raise VlmrankError(f"{path}, after line {reader.line_num}: {error}") from error
 
 
 def _column(names: Sequence[str], wanted: Sequence[str]) -> str | None:
