@@ -24,6 +24,7 @@ from torch import nn
 from vlmrank.blocks import visual_blocks
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.hub import HubError, hub_cache
+from vlmrank.registry import better_architecture
 from vlmrank.store import FAILED, OK
 from vlmrank.weights import HUB, LOCAL, check_weights, file_sha256, find_weights, source_of
 
@@ -210,9 +211,9 @@ def image_gflops(model: nn.Module) -> float | None:
     parameter = next(model.parameters())
     image = torch.empty(1, 3, *_pair(model.visual.image_size), device=parameter.device)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
             model.encode_image(image)
-    except (NotImplementedError, RuntimeError) as error:
+    except (NotImplementedError, RuntimeError, AssertionError) as error:
         logging.getLogger(__name__).info("operations cannot be counted: %s", _explain(error))
         return None
     return counter.get_total_flops() / 1e9
@@ -229,8 +230,8 @@ def activation_of(visual: nn.Module) -> str:
 
 
 def _describe(architecture: str, pretrained: str | None, cache: str | os.PathLike[str] | None) -> dict[str, Any]:
-    config = open_clip.factory.get_model_config(architecture) if not architecture.startswith(HUB) else None
     model = build_on_meta(architecture, pretrained or None, cache=cache).eval()  # batch norm of one image
+    config = open_clip.factory.get_model_config(architecture) if not architecture.startswith(HUB) else None
     preprocess = {name: model.visual.preprocess_cfg[name] for name in PREPROCESS_KEYS}
     return {
         "config_sha256": _config_hash(config) if config else "",
@@ -280,8 +281,8 @@ def _mismatches(card: Mapping[str, Any]) -> list[str]:
         towers = card["activation"] in ("QuickGELU", "GELU")
         if towers and bool(entry.get("quick_gelu")) != quick:
             trained = "QuickGELU" if entry.get("quick_gelu") else "GELU"
-            better = f"{name.removesuffix('-quickgelu')}{'-quickgelu' if trained == 'QuickGELU' else ''}"
-            advice = f"; take the architecture {better}" if better in open_clip.list_models() else ""
+            better = better_architecture(name, tag, {"--".join(known) for known in open_clip.list_pretrained()})
+            advice = f"; take the architecture {better}" if better else ""
             found.append(
                 f"{tag} was trained with {trained}, this model uses {card['activation']}: accuracy suffers{advice}"
             )
