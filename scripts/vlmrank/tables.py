@@ -99,7 +99,7 @@ def read_table(path: str | os.PathLike[str], format: str = "own") -> pd.DataFram
     table = _read(path)
     rows = _wide(table, path) if format == "openclip" else _long(table, path, format)
     for column in ("acc1", "n"):
-        text = rows[column].fillna("").astype(str).str.strip().replace({"nan": "", "NaN": "", "None": ""})
+        text = rows[column].map(lambda value: "" if pd.isna(value) or value in ("nan", "NaN") else str(value).strip())
         numbers = pd.to_numeric(text, errors="coerce")
         wrong = text[numbers.isna() & (text != "")]
         if len(wrong):
