@@ -1,6 +1,13 @@
 # What the models really score on the sources: measured here on labelled images, or read from published tables.
+from vlmrank.tables import local_tables
+
+
 localrules:
+    fetch_table,
     gather_accuracy,
+
+
+TABLES, URLS = checked(local_tables, config["accuracy"]["tables"], f"{config['cache']}/tables")
 
 
 MEASURED = [
@@ -34,10 +41,29 @@ if MEASURED:
             "../scripts/measure_accuracy.py"
 
 
+if URLS:
+
+    rule fetch_table:
+        output:
+            f"{config['cache']}/tables/{{table}}",
+        log:
+            "<logs>/fetch_table/{table}.log",
+        benchmark:
+            "<benchmarks>/fetch_table/{table}.tsv"
+        wildcard_constraints:
+            table="|".join(map(re.escape, URLS)),
+        conda:
+            "../envs/cpu.yaml"
+        params:
+            url=lambda wildcards: URLS[wildcards.table],
+        script:
+            "../scripts/fetch_table.py"
+
+
 rule gather_accuracy:
     input:
         measured=of_models("<results>/accuracy/{model}/{dataset}.json", dataset=MEASURED),
-        tables=[table["path"] for table in config["accuracy"]["tables"]],
+        tables=[table["path"] for table in TABLES],
         names=[config["accuracy"]["names"]] if config["accuracy"]["names"] else [],
         per_class=[config["accuracy"]["per_class"]] if config["accuracy"]["per_class"] else [],
     output:
@@ -59,7 +85,7 @@ rule gather_accuracy:
         models=list(MODELS),
         datasets=list(DATASETS),
         measured=MEASURED,
-        tables=config["accuracy"]["tables"],
+        tables=TABLES,
         code=code("vlmrank.tables"),
     script:
         "../scripts/gather_accuracy.py"

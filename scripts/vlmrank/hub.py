@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from vlmrank.errors import VlmrankError
 from vlmrank.store import atomic
@@ -133,7 +134,7 @@ def url_file(url: str, *, cache: str | os.PathLike[str], offline: bool = False, 
     ----------
     sha256 : the first digits of the file's hash, where they are known.
     """
-    target = Path(cache) / Path(urllib.request.url2pathname(url)).name
+    target = Path(cache) / unquote(urlsplit(url).path).rsplit("/", 1)[-1]
     if target.is_file():
         return target
     if offline:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
@@ -32,6 +33,37 @@ class Published:
 
     accuracy: pd.DataFrame
     unmatched: pd.DataFrame
+
+
+def local_tables(tables: Sequence[Mapping[str, str]], folder: str) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Where tables that are given by an address (`https://...`) are kept.
+
+    Returns
+    -------
+    The tables with every path on this machine, and file name -> address of those that are to be downloaded to `folder`.
+
+    Raises
+    ------
+    VlmrankError : two addresses have the same file name.
+
+    Examples
+    --------
+    >>> local_tables([{"path": "https://x.org/a%20b.csv?raw=1"}, {"path": "c.csv"}], "tables")
+    ([{'path': 'tables/a b.csv'}, {'path': 'c.csv'}], {'a b.csv': 'https://x.org/a%20b.csv?raw=1'})
+    """
+    placed, urls = [], {}
+    for table in tables:
+        path = table["path"]
+        if "://" in path:
+            name = unquote(urlsplit(path).path).rsplit("/", 1)[-1]
+            if not name or urls.get(name, path) != path:
+                raise VlmrankError(
+                    f"accuracy.tables: {path}: a table needs a file name of its own; download it by hand"
+                )
+            urls[name] = path
+            path = f"{folder}/{name}"
+        placed.append({**table, "path": path})
+    return placed, urls
 
 
 def _read(path: str | os.PathLike[str]) -> pd.DataFrame:
