@@ -20,7 +20,7 @@ def main(snakemake) -> None:
                 rows.append((stage, *((name, "") if stage == "fetch" else ("", name)), FAILED, card["reason"], 0.0))
     pairs = ((model, dataset) for model in models for dataset in datasets)
     for (model, dataset), path in zip(pairs, snakemake.input.pairs, strict=True):
-        pair = read_pair(path)
+        pair = read_pair(path, blocks=False)
         found = pair.attributes
         lost = "; ".join(f"image {name}: {reason}" for name, reason in pair.failed_images.items())
         reason = found["reason"] if found["status"] == FAILED else LEFT_OUT + lost if lost else ""

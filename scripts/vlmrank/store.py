@@ -246,7 +246,7 @@ def write_pair(path: str | os.PathLike[str], pair: Pair) -> None:
 
 
 def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
-    """Read a pair file; without its `blocks`, by far the largest part, on request.
+    """Read a pair file; on request without its large parts: `blocks`, and with them the logits and embeddings.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
             for name in (sorted(file["blocks"], key=int) if blocks else ())
         }
         optional = {
-            name: file[name][()] if name in file else None
+            name: file[name][()] if name in file and (blocks or name == "error") else None
             for name in ("logits", "embedding", "class_embedding", "error")
         }
         failed = dict(zip(file["failed_images"].asstr()[()], file["failed_reasons"].asstr()[()], strict=True))
