@@ -31,12 +31,13 @@ clean:
 	    || { echo "make: vlmrank needs Python 3.11 or newer, $(PYTHON) is none; try: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null \
 	    || { echo "make: $(PYTHON) has no venv; on Debian: apt-get install python3-venv"; exit 1; }
-	$(PYTHON) -m venv .venv
+	@echo "make: installing into .venv, which takes some minutes"
+	@$(PYTHON) -m venv .venv
 
 .venv/.installed: pyproject.toml | .venv/bin/python
-	python -m pip install --quiet --disable-pip-version-check --editable .
+	@python -m pip install -qq --disable-pip-version-check --editable .
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml | .venv/bin/python
-	python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@python -m pip install -qq --disable-pip-version-check --editable ".[dev]"
 	@touch $@ .venv/.installed
