@@ -154,6 +154,16 @@ def test_says_when_the_score_is_fused(tmp_path):
     assert data_of(page_of(plain))["targets"][0]["by"] == "score"
 
 
+def test_many_targets_share_the_explanations(tmp_path, monkeypatch):
+    monkeypatch.setattr(payload, "EXPLAINED", 60)
+    folder = synthetic.write_results(tmp_path / "results", models=30, datasets=5, targets=2)
+    for target in data_of(page_of(folder))["targets"]:
+        first = {str(row[0]) for row in target["rows"][:30]}
+        assert set(target["why"]) == set(target["profiles"]) == first
+    monkeypatch.setattr(payload, "EXPLAINED", 2)
+    assert [len(target["why"]) for target in data_of(page_of(folder))["targets"]] == [20, 20]
+
+
 def test_packed_matrix_comes_back():
     import base64
 

@@ -28,7 +28,8 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Model:
-    """What the page says of a model besides its rank; sizes are counts, GFLOPs are of the image tower for one image."""
+    """What the page says of a model besides its rank; sizes are counts, GFLOPs are of the image tower for one image,
+    `weights` is their SHA-256."""
 
     name: str
     family: str
@@ -38,6 +39,7 @@ class Model:
     status: str = store.OK
     reason: str = ""
     mismatches: tuple[str, ...] = ()
+    weights: str = ""
 
     @property
     def label(self) -> str:
@@ -171,6 +173,7 @@ def _model(name: str, card: Mapping[str, Any] | None) -> Model:
         gflops=_number(card.get("gflops")),
         status=str(card.get("status") or store.OK),
         reason=str(card.get("reason") or ""),
+        weights=str(card.get("weights_sha256") or ""),
         mismatches=tuple(str(m) for m in card.get("mismatches") or ()),
     )
 

@@ -16,6 +16,7 @@ from vlmrank.report.names import method_group, method_label, metric_label
 
 LEVELS = 255
 REASONS = 6  # sources named in a model's explanation
+EXPLAINED = 4000  # explanations in a page, shared by its targets, but at least 20 a target
 
 
 def safe_json(content: Any) -> str:
@@ -61,7 +62,15 @@ def payload(run: Run) -> dict[str, Any]:
     names = [card["dataset"] for card in run.datasets]
     content: dict[str, Any] = {
         "models": [
-            [m.name, m.label, m.family, number(m.parameters, 6), number(m.image_parameters, 6), number(m.gflops)]
+            [
+                m.name,
+                m.label,
+                m.family,
+                number(m.parameters, 6),
+                number(m.image_parameters, 6),
+                number(m.gflops),
+                m.weights,
+            ]
             for m in run.models
         ],
         "datasets": names,
@@ -79,6 +88,8 @@ def payload(run: Run) -> dict[str, Any]:
 
 def _target(run: Run, target: str, index: dict[str, int], names: list[str]) -> dict[str, Any]:
     table = run.rankings[target]
+    room = max(20, EXPLAINED // len(run.targets))
+    explained = set(table[table["rank"].notna()].sort_values("rank", kind="stable")["model"].head(room))
     fused = "fused" in table.columns
     rows = [
         [
@@ -98,14 +109,14 @@ def _target(run: Run, target: str, index: dict[str, int], names: list[str]) -> d
         "rows": rows,
         "by": ranked_by(table),
         "truth": {index[m]: number(acc) for m, acc in known_accuracy(run, target).items() if m in index},
-        "why": _why(run, target, index, names),
+        "why": _why(run, target, {name: index[name] for name in explained}, names),
         "profiles": {
             index[model]: [
                 [number(v, 3) for v in values] if values is not None else None
                 for values in (profile.conductance, profile.importance)
             ]
             for (model, dataset), profile in run.profiles.items()
-            if dataset == target and model in index
+            if dataset == target and model in index and model in explained
         },
     }
 
@@ -113,7 +124,7 @@ def _target(run: Run, target: str, index: dict[str, int], names: list[str]) -> d
 def _why(run: Run, target: str, index: dict[str, int], names: list[str]) -> dict[int, list[Any]]:
     """Model -> its heaviest sources [dataset, weight, divergence, accuracy, rank there, models there]."""
     accuracy = run.accuracy[run.accuracy["acc1"].notna()]
-    accuracy = accuracy[accuracy["model"].isin(index)]
+    accuracy = accuracy[accuracy["model"].isin({model.name for model in run.models})]
     ranks = accuracy.groupby("dataset")["acc1"].rank(ascending=False, method="min")
     counts = accuracy.groupby("dataset")["acc1"].transform("size")
     known = {

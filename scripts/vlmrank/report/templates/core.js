@@ -2,10 +2,10 @@
 "use strict";
 const report = (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const [NAME, LABEL, FAMILY, PARAMETERS, IMAGE_PARAMETERS, GFLOPS] = [0, 1, 2, 3, 4, 5];
+  const [NAME, LABEL, FAMILY, PARAMETERS, IMAGE_PARAMETERS, GFLOPS, WEIGHTS] = [0, 1, 2, 3, 4, 5, 6];
   const models = data.models.map((row, index) => ({
     index, name: row[NAME], label: row[LABEL], family: row[FAMILY],
-    parameters: row[PARAMETERS], imageParameters: row[IMAGE_PARAMETERS], gflops: row[GFLOPS],
+    parameters: row[PARAMETERS], imageParameters: row[IMAGE_PARAMETERS], gflops: row[GFLOPS], weights: row[WEIGHTS],
   }));
   const state = { target: 0 };
   const watchers = [];

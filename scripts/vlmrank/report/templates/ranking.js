@@ -57,9 +57,12 @@
     box.append(element("div", {}, [
       row.score !== null ? `Score ${fixed(row.score, 3)}` : null, target().by === "fused" && row.fused !== null ? `of it ${fixed(row.history, 3)} from the known tasks and ${fixed(row.fused - row.history, 3)} for agreeing with the other models` : null,
       row.low !== null ? `likely rank ${row.low} to ${row.high}` : null, row.accuracy !== null ? `accuracy on this task ${percent(row.accuracy, 1)}, not used for the ranking` : null, row.top !== null ? `${percent(row.top)} chance of the true top five` : null,
-      `${count(row.model.parameters)} parameters (${count(row.model.imageParameters)} in the image tower)`, `${row.model.gflops ?? "–"} GFLOPs an image`,
+      `${count(row.model.parameters)} parameters (${count(row.model.imageParameters)} in the image tower)`, `${row.model.gflops ?? "–"} GFLOPs an image`, row.model.weights ? `weights ${row.model.weights.slice(0, 12)}` : null,
     ].filter(Boolean).join(" · ")));
     if (row.reason) box.append(element("div", {}, `Reason: ${row.reason}`));
+    if (!reasons && row.rank !== null && Object.keys(target().why).length) {
+      box.append(element("div", {}, `Only the first models are explained here; ranking/${target().name}.weights.csv explains all.`));
+    }
     if (!reasons || !reasons.length) return element("tr", { class: "detail" }, box);
     const body = element("tbody");
     let sum = 0;
@@ -159,9 +162,9 @@
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   document.getElementById("download").addEventListener("click", () => {
-    const head = ["rank", "model", "score", "fused", "rank_low", "rank_high", "p_top5", "family", "parameters", "image_parameters", "gflops", "status", "reason"];
+    const head = ["rank", "model", "score", "fused", "rank_low", "rank_high", "p_top5", "family", "parameters", "image_parameters", "gflops", "weights_sha256", "status", "reason"];
     const lines = order(wanted()).map((r) => [r.rank, r.model.name, r.history, r.fused, r.low, r.high, r.top, r.model.family,
-      r.model.parameters, r.model.imageParameters, r.model.gflops, r.status, r.reason].map(cell).join(","));
+      r.model.parameters, r.model.imageParameters, r.model.gflops, r.model.weights, r.status, r.reason].map(cell).join(","));
     const url = URL.createObjectURL(new Blob([`${head.join(",")}\n${lines.join("\n")}\n`], { type: "text/csv;charset=utf-8" }));
     const link = element("a", { href: url, download: `ranking-${target().name}.csv` });
     document.body.append(link);
