@@ -1,0 +1,235 @@
+"""Try settings on the datasets of the bench that may be looked at, and print what each does there.
+
+PYTHONPATH=scripts python benchmarks/choose_settings.py --results results/bench [--images 16 --draws 10 --seed 0]
+
+Every row differs from the defaults in what it names. Columns: NDCG@5 over the zoo; NDCG@5 over random halves of the
+zoo, which moves less by the luck of single models; weighted tau. Means over the datasets and draws of their images.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy.special import ndtri
+
+from vlmrank.alignment import align_blocks, block_prior
+from vlmrank.divergence import directional_conductance_divergence
+from vlmrank.evidence import draw_images, table_of
+from vlmrank.metrics import ndcg_at_k_score, weighted_tau_score
+from vlmrank.predictions import committee_agreement, prediction_statistics
+from vlmrank.ranking import percentile_ranks, source_weights
+from vlmrank.representation import Representation, represent
+from vlmrank.store import Pair, read_csv, read_pair
+
+ALIGNMENT = {"epsilon": 1.0, "rho": 1.0, "depth": 3.0}
+DIVERGENCES = {
+    "default": {},
+    **{f"rank {rank}": {"rank": rank} for rank in (1, 2, 6, 8, 12)},
+    "channels as they are": {"standardise": False},
+    "channels as they are, rank 8": {"standardise": False, "rank": 8},
+    "kl": {"kind": "kl"},
+    "coverage": {"kind": "coverage"},
+    "depth 0": {"depth": 0.0},
+    "depth 6": {"depth": 6.0},
+    "epsilon 0.25": {"epsilon": 0.25},
+    "rho 0": {"rho": 0.0},
+    "rho inf (no conditioning)": {"rho": np.inf},
+    "not centred": {"unit": "not centred", "standardise": False},
+    "each dataset centred by itself": {"unit": "own centre"},
+    "first half of the blocks alone": {"unit": "early"},
+    "last block alone": {"unit": "last"},
+    "image embedding in place of conductance": {"unit": "embedding"},
+    "4 images": {"images": 4},
+    "64 images": {"images": 64, "rank": 16},
+}
+PARTS = ("kind", "rank", "standardise", "smoothing")
+
+
+def _tasks(pairs: Sequence[Pair], unit: str, images: int, draw: int, seed: int) -> list[Representation]:
+    chosen = [draw_images(len(pair.image_id), images=images, draw=draw, seed=seed) for pair in pairs]
+    if unit == "embedding":
+        return [represent([pair.embedding[index]]) for pair, index in zip(pairs, chosen, strict=True)]
+    blocks = [[values[index] for values in pair.blocks.values()] for pair, index in zip(pairs, chosen, strict=True)]
+    half = len(blocks[0]) // 2
+    kept = {"last": slice(-1, None), "early": slice(0, half)}.get(unit, slice(None))
+    blocks = [one[kept] for one in blocks]
+    if unit == "own centre":
+        blocks = [[values - values.mean(axis=0) for values in one] for one in blocks]
+    return [represent(one) for one in blocks]
+
+
+def _divergence(pairs: Sequence[Pair], changed: Mapping, images: int, draw: int, seed: int) -> np.ndarray:
+    unit = changed.get("unit", "")
+    tasks = _tasks(pairs, unit, changed.get("images", images), draw, seed)
+    settings = ALIGNMENT | {key: changed[key] for key in ALIGNMENT if key in changed}
+    prior = block_prior(np.stack([task.block_profile for task in tasks]), depth=settings.pop("depth"))
+    importance = np.stack([align_blocks(task.block_mass, prior, **settings).importance for task in tasks])
+    centre = [np.zeros(values.shape[1]) for values in tasks[0].blocks] if unit == "not centred" else None
+    options = {key: changed[key] for key in PARTS if key in changed}
+    return directional_conductance_divergence(tasks, importance, centre=centre, **options).dcd
+
+
+def look_at_model(folder: Path, *, datasets: Sequence[str], images: int, draws: int, seed: int) -> dict:
+    """All divergences [D, T, T], prediction statistics [D, T] and logits [D][T] of one model."""
+    pairs = [read_pair(folder / f"{dataset}.h5") for dataset in datasets]
+    chosen = [
+        [draw_images(len(pair.image_id), images=images, draw=draw, seed=seed) for pair in pairs]
+        for draw in range(draws)
+    ]
+    logits = [[pair.logits[index] for pair, index in zip(pairs, one, strict=True)] for one in chosen]
+    statistics = [[prediction_statistics(values) for values in one] for one in logits]
+    return {
+        "logits": logits,
+        "statistics": {
+            name: np.array([[values[name] for values in one] for one in statistics]) for name in statistics[0][0]
+        },
+        "divergence": {
+            name: np.stack([_divergence(pairs, changed, images, draw, seed) for draw in range(draws)])
+            for name, changed in DIVERGENCES.items()
+        },
+    }
+
+
+class Trial:
+    """Scores under a setting, and what they are worth on the datasets that may be looked at."""
+
+    def __init__(self, looks: Sequence[dict], accuracy: np.ndarray, targets: Sequence[int], seed: int) -> None:
+        self.looks, self.accuracy, self.targets = looks, accuracy, targets
+        self.draws = len(looks[0]["logits"])
+        self.divergence = {name: np.stack([one["divergence"][name] for one in looks], axis=1) for name in DIVERGENCES}
+        forward = self.divergence["default"]
+        self.divergence["turned round: the target's cover of the source"] = forward.swapaxes(2, 3)
+        self.divergence["symmetric: mean of both directions"] = (forward + forward.swapaxes(2, 3)) / 2
+        generator = np.random.default_rng(seed)
+        size = len(accuracy)
+        self.halves = [np.sort(generator.permutation(size)[: size // 2]) for _ in range(30)]
+
+    def others(self, target: int) -> np.ndarray:
+        """The sources of a target."""
+        return np.delete(np.arange(self.accuracy.shape[1]), target)
+
+    def score(self, draw: int, target: int, *, name: str = "default", values=percentile_ranks, **options) -> np.ndarray:
+        """[M] the method's score; `values` turns accuracies [M, S] into what is averaged."""
+        options = {"kappa": 0.8, "shrink": 0.5} | options
+        sources = self.others(target)
+        weights = source_weights(self.divergence[name][draw][:, sources, target], **options)
+        return (weights * values(self.accuracy[:, sources])).sum(axis=1)
+
+    def predicted(self, draw: int, target: int, *, noise: float = 0.5, width: float = 0.3) -> np.ndarray:
+        """[M] Gaussian-process prediction over datasets with the zoo's mean divergence in the kernel."""
+        sources = self.others(target)
+        mean = self.divergence["default"][draw]
+        mean = (mean / mean.mean(axis=(1, 2), keepdims=True)).mean(axis=0)
+        kernel = np.exp(-(mean + mean.T) / 2 / width)[np.ix_(sources, sources)]
+        weights = np.linalg.solve(kernel + noise * np.eye(len(sources)), np.exp(-mean[sources, target] / width))
+        return ndtri(percentile_ranks(self.accuracy[:, sources])) @ weights
+
+    def average(self, target: int) -> np.ndarray:
+        """[M] mean percentile rank on the sources."""
+        return percentile_ranks(self.accuracy[:, self.others(target)]).mean(axis=1)
+
+    def extra(self, draw: int, target: int, statistic: str, *, score: np.ndarray, **options) -> np.ndarray:
+        """[M] percentile ranks of a statistic of the predictions."""
+        if statistic == "agreement":
+            logits = [one["logits"][draw][target] for one in self.looks]
+            values = committee_agreement(logits, score, **options).mean(axis=1)
+        else:
+            sign = -1.0 if statistic == "entropy" else 1.0
+            values = sign * np.array([one["statistics"][statistic][draw, target] for one in self.looks])
+        return percentile_ranks(values[:, None])[:, 0]
+
+    def fused(self, draw: int, target: int, *, statistic="agreement", fuse=1.0, sharpness=3.0, **options) -> np.ndarray:
+        """[M] the method's score plus the percentile rank of a statistic."""
+        score = self.score(draw, target, **options)
+        more = {"sharpness": sharpness} if statistic == "agreement" else {}
+        return score + fuse * self.extra(draw, target, statistic, score=score, **more)
+
+    def average_and(self, draw: int, target: int, *, statistic: str, weight: float = 1.0) -> np.ndarray:
+        """[M] the average rank, `weight` times, plus the percentile rank of a statistic."""
+        average = self.average(target)
+        return weight * average + self.extra(draw, target, statistic, score=average)
+
+    def worth(self, score: Callable[[int, int], np.ndarray]) -> tuple[float, float, float]:
+        """Means of NDCG@5, NDCG@5 of the half zoos, weighted tau."""
+        cells = []
+        for target in self.targets:
+            truth = self.accuracy[:, target]
+            for draw in range(self.draws):
+                found = score(draw, target)
+                halves = [ndcg_at_k_score(truth=truth[half], score=found[half]) for half in self.halves]
+                whole = ndcg_at_k_score(truth=truth, score=found)
+                cells.append((whole, np.mean(halves), weighted_tau_score(truth=truth, score=found)))
+        return tuple(np.mean(cells, axis=0))
+
+
+def rows(trial: Trial) -> Iterator[tuple[str, str, Callable[[int, int], np.ndarray]]]:
+    """Part, name and score function of everything that is tried."""
+    part = "The method: what is compared"
+    for name in trial.divergence:
+        yield part, name, partial(trial.score, name=name)
+    part = "The method: how divergences become weights"
+    for kappa in (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, np.inf):
+        yield part, f"kappa {kappa:g}", partial(trial.score, kappa=kappa)
+    for shrink in (0.0, 0.25, 0.5, 0.75, 1.0):
+        yield part, f"shrink {shrink:g}", partial(trial.score, shrink=shrink)
+    part = "The method: what is averaged over the sources"
+    yield part, "percentile ranks", trial.score
+    yield part, "normal scores of the ranks", partial(trial.score, values=lambda a: ndtri(percentile_ranks(a)))
+    yield part, "standardised accuracy", partial(trial.score, values=lambda a: (a - a.mean(0)) / a.std(0))
+    yield part, "accuracy minus its mean", partial(trial.score, values=lambda a: a - a.mean(0))
+    yield part, "squared percentile ranks", partial(trial.score, values=lambda a: percentile_ranks(a) ** 2)
+    yield part, "Gaussian process over datasets", trial.predicted
+    part = "The fused score: what is added"
+    yield part, "nothing", trial.score
+    for statistic in ("confidence", "entropy", "mutual_information", "agreement"):
+        yield part, statistic.replace("_", " "), partial(trial.fused, statistic=statistic)
+    for fuse in (0.25, 0.5, 1.0, 2.0):
+        yield part, f"agreement, fuse {fuse:g}", partial(trial.fused, fuse=fuse)
+    for sharpness in (0.0, 1.0, 3.0, 10.0):
+        yield part, f"agreement, sharpness {sharpness:g}", partial(trial.fused, sharpness=sharpness)
+    part = "Without conductance"
+    yield part, "average rank", lambda _, target: trial.average(target)
+    for statistic in ("confidence", "entropy", "mutual_information", "agreement"):
+        title = statistic.replace("_", " ")
+        yield part, f"{title} alone", partial(trial.average_and, statistic=statistic, weight=0.0)
+        yield part, f"average rank + {title}", partial(trial.average_and, statistic=statistic)
+
+
+def main() -> None:
+    """Read the pair files, try everything, print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results/bench"), help="folder that holds conductance/")
+    parser.add_argument("--accuracy", type=Path, default=Path("benchzoo/accuracy.csv"))
+    parser.add_argument("--splits", type=Path, default=Path("config/bench/splits.yaml"))
+    parser.add_argument("--split", default="choose")
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    folders = sorted(path for path in (options.results / "conductance").iterdir() if path.is_dir())
+    datasets = sorted(path.stem for path in folders[0].glob("*.h5"))
+    chosen = yaml.safe_load(options.splits.read_text(encoding="utf-8"))[options.split]
+    look = partial(look_at_model, datasets=datasets, images=options.images, draws=options.draws, seed=options.seed)
+    with get_context("spawn").Pool(options.jobs) as pool:
+        looks = pool.map(look, folders, chunksize=1)
+    accuracy = table_of(read_csv(options.accuracy), [path.name for path in folders], datasets, "acc1")
+    trial = Trial(looks, accuracy, [datasets.index(name) for name in chosen], options.seed)
+    print(f"{len(folders)} models, {len(chosen)} of {len(datasets)} datasets ({options.split}), ", end="")
+    print(f"{options.draws} draws of {options.images} images, seed {options.seed}")
+    last = ""
+    for part, name, score in rows(trial):
+        if part != last:
+            print(f"\n**{part}**\n\n| | NDCG@5 | of half the zoo | weighted tau |\n|---|---|---|---|")
+            last = part
+        print("| " + " | ".join([name, *(f"{value:.3f}" for value in trial.worth(score))]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
