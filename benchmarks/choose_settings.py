@@ -1,6 +1,8 @@
 """Try settings on the datasets of the bench that may be looked at, and print what each does there.
 
-PYTHONPATH=scripts python benchmarks/choose_settings.py --results results/bench [--images 16 --draws 10 --seed 0]
+PYTHONPATH=scripts python benchmarks/choose_settings.py --results results/bench --write docs/choices.md
+
+--write puts what is printed between the two marks of a page.
 
 Every row differs from the defaults in what it names. Columns: NDCG@5 over the zoo; NDCG@5 over random halves of the
 zoo, which moves less by the luck of single models; weighted tau. Means over the datasets and draws of their images.
@@ -48,6 +50,7 @@ DIVERGENCES = {
     "4 images": {"images": 4},
     "64 images": {"images": 64, "rank": 16},
 }
+MARKS = ("<!-- printed by benchmarks/choose_settings.py -->", "<!-- end -->")
 PARTS = ("kind", "rank", "standardise", "smoothing")
 
 
@@ -211,7 +214,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--write", type=Path, help="page to write the tables into")
     options = parser.parse_args()
     folders = sorted(path for path in (options.results / "conductance").iterdir() if path.is_dir())
     datasets = sorted(path.stem for path in folders[0].glob("*.h5"))
@@ -221,14 +225,22 @@ def main() -> None:
         looks = pool.map(look, folders, chunksize=1)
     accuracy = table_of(read_csv(options.accuracy), [path.name for path in folders], datasets, "acc1")
     trial = Trial(looks, accuracy, [datasets.index(name) for name in chosen], options.seed)
-    print(f"{len(folders)} models, {len(chosen)} of {len(datasets)} datasets ({options.split}), ", end="")
-    print(f"{options.draws} draws of {options.images} images, seed {options.seed}")
+    lines = [
+        f"{len(folders)} models, {len(chosen)} of {len(datasets)} datasets ({options.split}), "
+        f"{options.draws} draws of {options.images} images, seed {options.seed}"
+    ]
     last = ""
     for part, name, score in rows(trial):
         if part != last:
-            print(f"\n**{part}**\n\n| | NDCG@5 | of half the zoo | weighted tau |\n|---|---|---|---|")
+            lines += ["", f"**{part}**", "", "| | NDCG@5 | of half the zoo | weighted tau |", "|---|---|---|---|"]
             last = part
-        print("| " + " | ".join([name, *(f"{value:.3f}" for value in trial.worth(score))]) + " |", flush=True)
+        lines.append("| " + " | ".join([name, *(f"{value:.3f}" for value in trial.worth(score))]) + " |")
+    print("\n".join(lines))
+    if options.write:
+        before, _, rest = options.write.read_text(encoding="utf-8").partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        page = f"{before}{MARKS[0]}\n" + "\n".join(lines) + f"\n{MARKS[1]}{after}"
+        options.write.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
