@@ -193,6 +193,43 @@ def show_size(options: argparse.Namespace) -> int:
     return 0
 
 
+# --- vlmrank published -----------------------------------------------------------------------------------------------
+
+
+def rank_published(options: argparse.Namespace) -> int:
+    """Rank, evaluate and report on published accuracies alone."""
+    from vlmrank.published import METHOD, evaluate_published, summary_table
+    from vlmrank.tables import match_table, read_names, read_table
+
+    names = read_names(options.names) if options.names else {}
+    rows = read_table(options.table, options.format)
+    known = {
+        kind: sorted({names.get((kind, name), name) for name in rows[kind].unique()}) for kind in ("model", "dataset")
+    }
+    origin = Path(options.table).name
+    found = match_table(rows, models=known["model"], datasets=known["dataset"], names=names, origin=origin)
+    run = evaluate_published(
+        found.accuracy,
+        options.results,
+        unmatched=found.unmatched,
+        targets=options.target,
+        reference=options.reference,
+        seed=options.seed,
+        config={"table": origin, "format": options.format, "seed": options.seed},
+    )
+    models, datasets = found.accuracy["model"].nunique(), found.accuracy["dataset"].nunique()
+    print(f"{options.table}: {models} models, {datasets} datasets, {len(found.accuracy)} accuracies; method: {METHOD}")
+    print(_table(summary_table(run, options.reference), right=range(1, 8)))
+    for target, ranking in run.rankings.items():
+        best = ranking.iloc[0]
+        print(
+            f"{target}: take {best['model']} (95 % interval of its rank {best['rank_low']:g} to {best['rank_high']:g})"
+        )
+    print(f"{len(run.left_out)} methods need more than accuracies: {', '.join(run.left_out)}")
+    print(f"report: {Path(options.results) / 'report.html'}")
+    return 0
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +266,18 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument("--tflops", type=float, default=15.0, help="1e12 operations a second that the GPU reaches (15)")
     size.add_argument("--measured-images", type=int, default=0, help="labelled images whose accuracy is measured")
     size.add_argument("--formulas", action="store_true", help="also print the formula behind each figure")
+    published = commands.add_parser(
+        "published",
+        help="rank, evaluate and report on a published table of accuracies alone",
+        description="Baselines only: leave-one-dataset-out evaluation and report from a table, without any image.",
+    )
+    published.add_argument("table", help="table of accuracies")
+    published.add_argument("--format", default="own", help="own (default), openclip, clip-benchmark, lovm or swab")
+    published.add_argument("--names", metavar="MAP", help="name map for the table")
+    published.add_argument("--target", action="append", default=[], metavar="DATASET", help="rank the models for it")
+    published.add_argument("--reference", metavar="DATASET", help="also rank by the accuracy on this one (imagenet1k)")
+    published.add_argument("--results", default="results/published", metavar="FOLDER", help="(results/published)")
+    published.add_argument("--seed", type=int, default=0, help="of the intervals (0)")
     return parser
 
 
@@ -238,6 +287,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "size":
             return show_size(options)
+        if options.command == "published":
+            return rank_published(options)
         return check_models(options) if options.check else list_models(options)
     except VlmrankError as error:
         print(f"vlmrank {options.command}: {error}", file=sys.stderr)
