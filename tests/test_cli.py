@@ -155,7 +155,7 @@ def test_sizes_follow_their_formulas():
         figure.what: figure
         for figure in run_size(models, datasets=4, targets=1, config=CONFIG, tflops=10.0, classes=10, embed_dim=100)
     }
-    assert found["jobs"].value == 3 * 4 + 4 + 1 + 6
+    assert found["jobs"].value == 3 * 5 + 4 + 1 + 8
     assert found["download"].value == 12e9
     passes = 16 * 2 * 17 + 64 * 4
     seconds = 3 * 10e9 * 4 * passes / 10e12 + 3 * 12 + 12e9 / 500e6

@@ -10,6 +10,7 @@ from typing import Any
 PROBE_NODES, PROBE_IMAGES = 64, 4  # forward passes that place the nodes of a path by arc length
 START_SECONDS = 12.0  # Python, torch and open_clip, once a job
 LOAD_BYTES_PER_SECOND = 500e6  # reading weights from a shared file system
+GATHERS = 8  # tables, accuracies, class names, evaluation, pairs, report, check, all
 FILE_OVERHEAD = 60_000  # bytes of an HDF5 file beside its arrays
 
 
@@ -83,7 +84,7 @@ def run_size(
     chunk = config["conductance"]["datasets_per_job"] or d
     chunks = math.ceil(d / chunk) if d else 0
     measured = m if measured_images else 0
-    jobs = m + d + m * chunks + m + m + measured + targets + 6
+    jobs = m * (chunks + 4) + d + measured + targets + GATHERS
     gpu_jobs = m * chunks + measured
     flops = [1e9 * value for value in _known([model.gflops for model in models])]
     passes = k * 2 * (n + 1) + (
@@ -105,8 +106,8 @@ def run_size(
             "jobs",
             jobs,
             f"{jobs}, of which {gpu_jobs} on a GPU",
-            "models x (fetch + ceil(datasets / datasets_per_job) conductance + alignment + divergence"
-            f"{' + accuracy' if measured else ''}) + datasets + targets + 6",
+            "models x (ceil(datasets / datasets_per_job) conductance + fetch + alignment + divergence + evidence"
+            f"{' + accuracy' if measured else ''}) + datasets + targets + {GATHERS} gathers",
         ),
         Figure(
             "download", weights, human_bytes(weights), "4 bytes x parameters of the weights that are not cached yet"
