@@ -20,7 +20,6 @@ rule relate_classes:
     conda:
         "../envs/cpu.yaml"
     params:
-        models=list(MODELS),
         encoder=config["evaluation"]["encoder"],
         code=code("vlmrank.classes"),
     script:

@@ -15,9 +15,8 @@ pytestmark = pytest.mark.workflow
 MODELS = ("A--one", "B--one")
 DATASETS = ("cats", "dogs", "tools")
 THE_REPORT = {"build_report": 1, "check_pairs": 1}
-GATHERS = dict.fromkeys(
-    ("gather_accuracy", "gather_pairs", "rank_models", "evaluate_methods", "build_report", "check_pairs"), 1
-)
+GATHERS = dict.fromkeys(("gather_accuracy", "gather_pairs", "rank_models", "relate_classes"), 1)
+GATHERS |= dict.fromkeys(("evaluate_methods", "build_report", "check_pairs"), 1)
 OF_A_MODEL = (
     "fetch_model",
     "compute_conductance",
@@ -116,7 +115,7 @@ def test_an_edit_that_only_the_report_uses_runs_no_conductance(work):
 
 def test_an_edit_that_conductance_uses_runs_what_depends_on_it(work):
     path = "scripts/vlmrank/quadrature.py"
-    head = re.search(r"^def arc_length_alphas\(.*?\) -> [^\n]*:\n", (work.folder / path).read_text(), re.M | re.S)[0]
+    head = re.search(r"^def arc_length_curve\(.*?\) -> [^\n]*:\n", (work.folder / path).read_text(), re.M | re.S)[0]
     work.edit(path, head, head + "    print()\n")
     models = len(MODELS)
     assert work.jobs() == {
