@@ -36,14 +36,26 @@ PURE_DECORATORS = {"dataclass", "property", "cache", "lru_cache", "cached_proper
 # --- code ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class _Statement:
     """A top-level statement: its text, the names that it reads, and the `name.attribute` pairs that it reads."""
 
-    text: str
-    names: frozenset[str]
-    attributes: frozenset[tuple[str, str]]
-    is_import: bool
+    def __init__(self, statement: ast.stmt):
+        self.statement = statement
+        self.is_import = isinstance(statement, ast.Import | ast.ImportFrom)
+
+    @functools.cached_property
+    def content(self) -> tuple[str, frozenset[str], frozenset[tuple[str, str]]]:
+        """Text without docstrings, names, pairs; worked out only for what is reached."""
+        names, attributes = [], set()
+        for node in ast.walk(self.statement):
+            if isinstance(node, ast.Name):
+                names.append(node)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                attributes.add((node.value, node.attr))
+        qualified = {id(node) for node, _ in attributes}
+        text = ast.unparse(_WithoutDocstrings().visit(self.statement))
+        pairs = frozenset((node.id, attribute) for node, attribute in attributes)
+        return text, frozenset(node.id for node in names if id(node) not in qualified), pairs
 
 
 @dataclass(frozen=True)
@@ -74,21 +86,6 @@ class _WithoutDocstrings(ast.NodeTransformer):
         return node
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _strip
-
-
-def _analyse(statement: ast.stmt) -> _Statement:
-    attributes, qualified = set(), set()
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            attributes.add((node.value.id, node.attr))
-            qualified.add(id(node.value))
-    names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and id(node) not in qualified}
-    return _Statement(
-        text=ast.unparse(_WithoutDocstrings().visit(statement)),
-        names=frozenset(names),
-        attributes=frozenset(attributes),
-        is_import=isinstance(statement, ast.Import | ast.ImportFrom),
-    )
 
 
 def _called(decorator: ast.expr) -> str:
@@ -126,7 +123,7 @@ def _read(path: Path, modified: int) -> _Module:
             continue
         names = _names_bound(statement)
         decorators = [_called(decorator) for decorator in getattr(statement, "decorator_list", [])]
-        analysed = _analyse(statement)
+        analysed = _Statement(statement)
         for name in names:
             module.definitions.setdefault(name, []).append(analysed)
         if not names or not PURE_DECORATORS.issuperset(decorators):
@@ -157,19 +154,20 @@ def _closure(entries: tuple[str, ...], root: Path) -> dict[tuple[str, str], str]
 
     def follow(name: str, module: _Module, statements: list[_Statement]) -> str:
         for statement in statements:
-            for used in statement.names | {used for used, _ in statement.attributes}:
+            _, names, attributes = statement.content
+            for used in names | {used for used, _ in attributes}:
                 if used not in module.imports and used in module.definitions:
                     pending.append((name, used))
-            for used in statement.names & module.imports.keys():
+            for used in names & module.imports.keys():
                 target, attribute = module.imports[used]
                 whole = f"{target}.{attribute}" if attribute else target
                 pending.append((whole, None) if is_module(whole) else (target, attribute))
-            for used, read in statement.attributes:
+            for used, read in attributes:
                 if used in module.imports:
                     target, attribute = module.imports[used]
                     whole = f"{target}.{attribute}" if attribute else target
                     pending.append((whole, read) if is_module(whole) else (target, attribute))
-        return "\n".join(statement.text for statement in statements)
+        return "\n".join(statement.content[0] for statement in statements)
 
     for entry in entries:
         name, _, attribute = entry.partition(":")
