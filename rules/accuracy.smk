@@ -27,7 +27,7 @@ if MEASURED:
             "<logs>/measure_accuracy/{model}.log",
         benchmark:
             "<benchmarks>/measure_accuracy/{model}.tsv"
-        retries: 3
+        retries: TRIES
         conda:
             TORCH
         resources:

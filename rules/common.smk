@@ -45,6 +45,11 @@ RESULTS = config["results"].rstrip("/")
 LOGS = "logs" if RESULTS == "results" else f"logs/{Path(RESULTS).name}"
 
 
+if config["container"]:
+
+    container: config["container"]
+
+
 pathvars:
     results=RESULTS,
     logs=LOGS,
@@ -84,6 +89,8 @@ def of_models(pattern, **wildcards):
     return expand(pattern, model=MODELS, **wildcards)
 
 
+# The head process tries again, with more memory and time; the Snakemake inside a scheduler's job must not, it has no more.
+TRIES = 3 if workflow.is_main_process else 0
 GPUS = 0 if config["conductance"]["device"] == "cpu" else 1
 TORCH = "../envs/gpu.yaml" if GPUS else "../envs/cpu.yaml"
 

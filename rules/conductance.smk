@@ -20,7 +20,7 @@ for number, chunk in enumerate(CHUNKS):
             f"<logs>/{name}/{{model}}.log",
         benchmark:
             f"<benchmarks>/{name}/{{model}}.tsv"
-        retries: 3
+        retries: TRIES
         conda:
             TORCH
         resources:

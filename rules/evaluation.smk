@@ -17,8 +17,13 @@ rule relate_classes:
         "<logs>/relate_classes/all.log",
     benchmark:
         "<benchmarks>/relate_classes/all.tsv"
+    group:
+        "gather"
     conda:
         "../envs/cpu.yaml"
+    resources:
+        mem_mb=gather_needs("memory_mb", models=len(MODELS)),
+        runtime=gather_needs("minutes", models=len(MODELS)),
     params:
         encoder=config["evaluation"]["encoder"],
         code=code("vlmrank.classes"),
@@ -38,8 +43,13 @@ if LABELLED:
             "<logs>/embed_peers/{model}.log",
         benchmark:
             "<benchmarks>/embed_peers/{model}.tsv"
+        retries: TRIES
         conda:
-            "../envs/cpu.yaml"
+            TORCH
+        resources:
+            gpu=GPUS,
+            mem_mb=conductance_needs(len(DATASETS), "memory_mb"),
+            runtime=conductance_needs(len(DATASETS), "minutes"),
         params:
             images=LABELLED,
             seed=config["seed"],

@@ -96,6 +96,7 @@ rule check_pairs:
         "<results>/complete.txt",
     log:
         "<logs>/check_pairs/all.log",
+    retries: 0
     conda:
         "../envs/report.yaml"
     params:

@@ -83,9 +83,10 @@ def given(resources: Mapping[str, Any], environment: Mapping[str, str] = os.envi
 
 
 def _size(model: Mapping[str, Any]) -> tuple[float, float]:
-    """Millions of parameters and pixels a side of a model card; those of a ViT-L/14 where it does not say."""
-    side = model.get("image_size") or 224
-    return float(model.get("parameters") or 428e6) / 1e6, float(max(side) if isinstance(side, list) else side)
+    """Millions of parameters and pixels of a model card; those of a ViT-L/14 where it does not say."""
+    size = model.get("image_size") or 224
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return float(model.get("parameters") or 428e6) / 1e6, float(height) * float(width)
 
 
 def sample_cost(model: Mapping[str, Any]) -> tuple[float, float]:
@@ -93,11 +94,11 @@ def sample_cost(model: Mapping[str, Any]) -> tuple[float, float]:
 
     Interpolated between the measured models by parameters, and in proportion to the pixels.
     """
-    millions, side = _size(model)
+    millions, pixels = _size(model)
     rows = sorted(MEASURED, key=lambda row: row.parameters)
     above = [row for row in rows if row.parameters >= millions] or rows[-1:]
     costly = max(above[:2] if len(above) > 1 else above, key=lambda row: row.sample_s / row.image_size**2)
-    scale = (side / costly.image_size) ** 2 * max(1.0, millions / costly.parameters)
+    scale = pixels / costly.image_size**2 * max(1.0, millions / costly.parameters)
     return (costly.peak_mb - costly.load_mb) / SAMPLES_A_PASS * scale, costly.sample_s * scale
 
 
