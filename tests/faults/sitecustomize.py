@@ -1,0 +1,69 @@
+"""Faults for tests on a scheduler: with this folder on PYTHONPATH, the first word of a model's name says what happens.
+
+Python imports this module at its start. It changes what `vlmrank.chunk` does before a pair, and nothing else.
+"""
+
+import importlib.abc
+import importlib.machinery
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def happen(model: str, dataset: str) -> None:
+    """Let a pair's fault happen; what needs to happen once leaves a file in the working directory."""
+    kind, mark = model.split("--")[0], Path(f"{model}.{dataset}.mark")
+    first = not mark.exists()
+    mark.touch()
+    if dataset == "dogs":
+        if kind == "killer":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "hungry":
+            ballast = bytearray(1_800_000_000)
+            ballast[::4096] = b"x" * len(ballast[::4096])
+            time.sleep(8)
+        if kind in ("slow", "cancelled") and first:
+            time.sleep(600)
+    if kind == "waiting":
+        while not Path("go").exists():
+            time.sleep(0.2)
+    with Path("computed.txt").open("a") as file:
+        file.write(f"{model} {dataset}\n")
+
+
+def install(chunk) -> None:
+    """Put `happen` before every pair."""
+    load, task = chunk._Chunk.load, chunk._task
+    models = []
+
+    def load_and_note(self, first):
+        models.append(self.model["model"])
+        return load(self, first)
+
+    def task_after_fault(kind, dataset, attributes):
+        happen(models[-1], dataset["dataset"])
+        return task(kind, dataset, attributes)
+
+    chunk._Chunk.load, chunk._task = load_and_note, task_after_fault
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Find `vlmrank.chunk` as ever, and change it once it is there."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "vlmrank.chunk":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def execute_and_install(module):
+            execute(module)
+            install(module)
+
+        spec.loader.exec_module = execute_and_install
+        return spec
+
+
+sys.meta_path.insert(0, Finder())
