@@ -16,6 +16,7 @@ from vlmrank.prompts import CLIP_BENCHMARK, read_prompts
 
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
+RESERVED = ".weights"  # ranking/{target}.weights.csv stands beside ranking/{target}.csv
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 CLASS_FILES = (".yaml", ".yml", ".txt")
 
@@ -138,11 +139,15 @@ def read_models(path: str | Path, schema: Mapping[str, Any]) -> list[ModelRow]:
 
 
 def read_datasets(path: str | Path, schema: Mapping[str, Any]) -> list[DatasetRow]:
-    """The rows of a datasets sheet, in order; raises as `read_models` does."""
+    """The rows of a datasets sheet, in order; raises as `read_models` does, and where there is no source to rank by."""
     rows = [DatasetRow(**row) for row in _read_sheet(path, schema)]
-    for role, why in (("source", "to rank by"), ("target", "to rank for")):
-        if role == "source" and not any(row.role == role for row in rows):
-            raise VlmrankError(f"{path}: no row has the role {role}. Add a dataset {why}.")
+    for row in rows:
+        if row.dataset.endswith(RESERVED):
+            raise VlmrankError(
+                f"{path}, line {row.line}, dataset: {row.dataset!r} ends in {RESERVED}, as a result file does. Rename it."
+            )
+    if not any(row.role == "source" for row in rows):
+        raise VlmrankError(f"{path}: no row has the role source. Add a dataset to rank by.")
     return rows
 
 
