@@ -76,7 +76,7 @@ def test_a_sheet_that_is_absent(tmp_path):
         (("d", "sorce", "folder", "x"), ["role", "found sorce", "source or target", "Did you mean 'source'?"]),
         (("d", "source", "foldr", "x"), ["kind", "found foldr", "Did you mean 'folder'?"]),
         (("d d", "source", "folder", "x"), ["dataset", "found d d"]),
-        (("d.weights", "source", "folder", "x"), ["line 2, dataset", "'d.weights' ends in .weights", "Rename"]),
+        (("d.weights", "source", "folder", "x"), ["line 2, dataset", "'d.weights' ends in .weights", "rename"]),
         (("d", "target", "folder", "x"), ["no row has the role source"]),
     ],
 )

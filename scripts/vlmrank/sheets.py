@@ -144,7 +144,7 @@ def read_datasets(path: str | Path, schema: Mapping[str, Any]) -> list[DatasetRo
     for row in rows:
         if row.dataset.endswith(RESERVED):
             raise VlmrankError(
-                f"{path}, line {row.line}, dataset: {row.dataset!r} ends in {RESERVED}, as a result file does. Rename it."
+                f"{path}, line {row.line}, dataset: {row.dataset!r} ends in {RESERVED}, as a result file does: rename"
             )
     if not any(row.role == "source" for row in rows):
         raise VlmrankError(f"{path}: no row has the role source. Add a dataset to rank by.")
