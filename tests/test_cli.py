@@ -157,7 +157,7 @@ def test_sizes_follow_their_formulas():
     }
     assert found["jobs"].value == 3 * 5 + 4 + 1 + 8
     assert found["download"].value == 12e9
-    passes = 16 * 2 * 17 + 64 * 4
+    passes = 16 * 2 * 17 + 17 * 2
     seconds = 3 * 10e9 * 4 * passes / 10e12 + 3 * 12 + 12e9 / 500e6
     assert found["GPU hours"].value == pytest.approx(seconds / 3600)
     pair = 4 * (16 * (1000 + 10 + 100 + 10) + 10 * 100) + 60_000
@@ -171,3 +171,13 @@ def test_the_size_of_the_shipped_configurations(capsys, config, monkeypatch):
     assert status == 0
     for word in ("jobs", "download", "GPU hours", "results on disk", "points"):
         assert word in out
+
+
+def test_the_documented_size_is_what_the_command_prints(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    _, out, _ = run(capsys, "size", "config/openclip.yaml")
+    page = (ROOT / "docs" / "usage.md").read_text()
+    for line in out.splitlines()[2:6]:
+        what, text = line.split("  ", 1)
+        row = next(row for row in page.splitlines() if row.startswith(f"| {what.strip()} |"))
+        assert row.split("|")[4].strip() == text.strip()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PROBE_NODES, PROBE_IMAGES = 64, 4  # forward passes that place the nodes of a path by arc length
+PROBE_NODES, PROBE_IMAGES = 17, 2  # forward passes that place the nodes of a path by arc length
 START_SECONDS = 12.0  # Python, torch and open_clip, once a job
 LOAD_BYTES_PER_SECOND = 500e6  # reading weights from a shared file system
 GATHERS = 8  # tables, accuracies, class names, evaluation, pairs, report, check, all
