@@ -46,6 +46,7 @@ rule prepare_dataset:
     params:
         row=lambda wildcards: DATASETS[wildcards.dataset].values(),
         images=config["images"]["per_dataset"],
+        stratified=config["images"]["stratified"],
         seed=config["seed"],
         code=code("vlmrank.datasets:prepare_dataset"),
     script:

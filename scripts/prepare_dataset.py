@@ -7,10 +7,9 @@ from vlmrank.store import write_json
 
 def main(snakemake) -> None:
     """Draw one dataset's images and write its card."""
-    row = snakemake.params.row
-    card = prepare_dataset(
-        **row, images=snakemake.params.images, seed=snakemake.params.seed, cache=snakemake.config["cache"]
-    )
+    params, row = snakemake.params, snakemake.params.row
+    draw = {"images": params.images, "seed": params.seed, "stratified": params.stratified}
+    card = prepare_dataset(**row, **draw, cache=snakemake.config["cache"])
     write_json(snakemake.output[0], card)
     failed = len(card["failed_images"])
     told = f"{len(card['images'])} images" + (f", {failed} could not be read" if failed else "")
