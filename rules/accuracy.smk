@@ -3,7 +3,6 @@ from vlmrank.tables import local_tables
 
 
 localrules:
-    fetch_table,
     gather_accuracy,
 
 
@@ -42,6 +41,9 @@ if MEASURED:
 
 
 if URLS:
+
+    localrules:
+        fetch_table,
 
     rule fetch_table:
         output:
