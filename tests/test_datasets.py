@@ -14,6 +14,7 @@ from PIL import Image
 
 from vlmrank.datasets import draw_order, load_images, prepare_dataset
 from vlmrank.errors import VlmrankError
+from vlmrank.hub import hub_is_reachable
 from vlmrank.images import read_image
 from vlmrank.prompts import class_embeddings, clip_benchmark_prompts, read_prompts
 from vlmrank.sources import read_source
@@ -376,6 +377,7 @@ def test_a_hub_set_without_network_is_a_reason(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub_is_reachable.cache_clear()
     found = card("hf-hub:clip-benchmark/wds_cifar10/test", kind="webdataset", cache=tmp_path)
     assert found["status"] == "failed"
     assert "no way to the network" in found["reason"]
@@ -386,6 +388,7 @@ def test_a_hub_set_that_was_downloaded_is_read_without_network(tar_set, tmp_path
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub_is_reachable.cache_clear()
     root = tmp_path / "cache" / "datasets--org--wds_pets"
     (root / "snapshots").mkdir(parents=True)
     (root / "refs").mkdir()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vlmrank.errors import FailedPair, VlmrankError
-from vlmrank.hub import url_file
+from vlmrank.hub import hub_is_reachable, url_file
 from vlmrank.weights import check_weights, file_sha256, hub_place
 from vlmrank.zoo import choose_device, fetch_model, load_model, registered_as
 
@@ -219,6 +219,7 @@ def no_network(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub_is_reachable.cache_clear()
 
 
 def cached(cache, repository, files, commit="0123abcd"):
@@ -315,3 +316,20 @@ def test_the_environment_is_put_back(folder):
     before = dict(os.environ)
     load_model(f"local-dir:{folder}")
     assert dict(os.environ) == before
+
+
+def test_an_unreachable_hub_is_found_out_at_once(tmp_path, monkeypatch):
+    import time
+
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    for name in ("https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    hub_is_reachable.cache_clear()
+    started = time.monotonic()
+    card = fetch("ViT-B-32", "laion2b_s34b_b79k", cache=tmp_path)
+    hub_is_reachable.cache_clear()
+    assert "no way to the network" in card["reason"]
+    assert time.monotonic() - started < 5

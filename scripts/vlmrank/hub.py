@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -56,6 +58,27 @@ def hub_cache(cache: str | os.PathLike[str] | None, *, offline: bool) -> Iterato
                 os.environ[name] = value
 
 
+@functools.cache
+def hub_is_reachable(timeout: float = 5.0) -> bool:
+    """Whether a connection to the hub can be opened; asked once a process, before its library tries six times.
+
+    Behind a proxy the answer is yes: only the proxy could tell.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if any(name in urllib.request.getproxies() for name in ("https", "all")):
+        return True
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        with socket.create_connection((address.hostname or "", port), timeout=timeout):
+            return True
+    except OSError:
+        return False
+
+
 def hub_file(
     repository: str,
     filename: str,
@@ -74,10 +97,11 @@ def hub_file(
     """
     from huggingface_hub import errors, hf_hub_download
 
+    local = offline or not hub_is_reachable()
     try:
-        with hub_cache(cache, offline=offline):
+        with hub_cache(cache, offline=local):
             path = hf_hub_download(
-                repository, filename, cache_dir=cache, repo_type=kind, revision=revision, local_files_only=offline
+                repository, filename, cache_dir=cache, repo_type=kind, revision=revision, local_files_only=local
             )
     except errors.LocalEntryNotFoundError as error:
         if offline:
@@ -183,10 +207,10 @@ def fetch_tar_set(name: str, cache: str | os.PathLike[str] | None) -> tuple[list
 
 def _optional_file(repository: str, filename: str, cache: str | os.PathLike[str] | None) -> None:
     """Download a file that a tar set may do without; where it is known to be absent, the network is not asked."""
-    from huggingface_hub import _CACHED_NO_EXIST, constants, try_to_load_from_cache
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
     known = try_to_load_from_cache(repository, filename, cache_dir=cache, repo_type="dataset")
-    if isinstance(known, str) or known is _CACHED_NO_EXIST or (known is None and constants.HF_HUB_OFFLINE):
+    if isinstance(known, str) or known is _CACHED_NO_EXIST or (known is None and not hub_is_reachable()):
         return
     with contextlib.suppress(MissingFileError):
         hub_file(repository, filename, cache=cache, kind="dataset")

@@ -23,7 +23,7 @@ from torch import nn
 
 from vlmrank.blocks import visual_blocks
 from vlmrank.errors import FailedPair, VlmrankError
-from vlmrank.hub import HubError, hub_cache
+from vlmrank.hub import HubError, hub_cache, hub_is_reachable
 from vlmrank.registry import better_architecture
 from vlmrank.store import FAILED, OK
 from vlmrank.weights import HUB, LOCAL, check_weights, file_sha256, find_weights, source_of
@@ -125,7 +125,8 @@ def fetch_model(
             bytes=weights.path.stat().st_size,
             weights_sha256=file_sha256(weights.path),
         )
-        with hub_cache(cache, offline=offline), _quiet():
+        on_hub = weights.source in ("tag", "hf-hub")
+        with hub_cache(cache, offline=offline or (on_hub and not hub_is_reachable())), _quiet():
             card.update(_describe(architecture, pretrained, cache))
             _tokenizer(architecture, cache)
         card["mismatches"] = _mismatches(card)
