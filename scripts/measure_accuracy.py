@@ -1,6 +1,7 @@
 """Measure one model's zero-shot accuracy on every dataset that has labelled images."""
 
 from vlmrank.accuracy import measure_accuracies
+from vlmrank.resources import given
 from vlmrank.runlog import announce, job
 from vlmrank.store import read_json
 
@@ -18,6 +19,7 @@ def main(snakemake) -> None:
         store=config["store"] or f"{config['results']}/store",
         cache=config["cache"],
         threads=snakemake.threads,
+        given=given(snakemake.resources),
         say=announce,
     )
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vlmrank.errors import VlmrankError
+from vlmrank.claims import Claims, Poison, share_out, until_terminated
+from vlmrank.errors import FailedPair
 from vlmrank.identity import ResultStore, accuracy_identity
 from vlmrank.images import ImageError, read_image
 from vlmrank.prompts import DEFAULT_TEMPLATES, class_embeddings, unique_names
@@ -163,11 +164,13 @@ def measure_accuracies(
     store: str | os.PathLike[str],
     cache: str | os.PathLike[str] | None = None,
     threads: int = 1,
+    given: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Write the accuracy of one model on each dataset; what the result store has is taken from there.
 
-    The model is loaded only if something is left to measure.
+    The model is loaded only if something is left to measure. What another process measures is waited for, and what
+    processes died of is a failure (`vlmrank.claims.share_out`).
 
     Parameters
     ----------
@@ -178,49 +181,89 @@ def measure_accuracies(
     device, cache, threads : where and how.
     code : hash of the code, part of the identity.
     store : folder of the result store.
+    given : what the job was given: `gpus`, `memory_mb` and `minutes`, as far as known.
     say : takes a line for each dataset.
     """
-    results = ResultStore(store)
-    loaded, refused = None, model["reason"] if model.get("status", OK) != OK else ""
-    for number, (dataset, output) in enumerate(zip(datasets, outputs, strict=True), 1):
-        where = f"{model['model']} on {dataset['dataset']} ({number} of {len(datasets)})"
-        identity, started = "", time.perf_counter()
-        reason = f"the model cannot be used: {refused}" if refused else ""
-        if dataset.get("status", OK) != OK:
-            reason = f"the dataset cannot be used: {dataset['reason']}"
-        if not reason and dataset.get("test"):
+    results, given = ResultStore(store), given or {}
+    waiting: dict[str, list[tuple[Mapping[str, Any], str | os.PathLike[str]]]] = {}
+    finished = 0
+
+    def done(dataset: Mapping[str, Any], what: str) -> None:
+        nonlocal finished
+        finished += 1
+        say(f"{model['model']} on {dataset['dataset']} ({finished} of {len(datasets)}): {what}")
+
+    def fail(dataset: Mapping[str, Any], output: str | os.PathLike[str], reason: str, identity: str = "") -> None:
+        write_json(output, _result(Accuracy(), [], time.perf_counter(), FAILED, reason, identity))
+        done(dataset, f"FAILED: {reason}")
+
+    for dataset, output in zip(datasets, outputs, strict=True):
+        if model.get("status", OK) != OK:
+            fail(dataset, output, f"the model cannot be used: {model['reason']}")
+        elif dataset.get("status", OK) != OK:
+            fail(dataset, output, f"the dataset cannot be used: {dataset['reason']}")
+        elif not dataset.get("test"):
+            write_json(output, _result(Accuracy(), [], time.perf_counter(), OK, "there are no labelled images", ""))
+            done(dataset, "there are no labelled images")
+        else:
             identity = accuracy_identity(model, dataset, options, code)
+            waiting.setdefault(identity, []).append((dataset, output))
             if results.holds(identity, ".json"):
-                results.link(identity, output)
-                say(f"{where}: taken from the store")
+                for place in waiting.pop(identity):
+                    results.link(identity, place[1])
+                    done(place[0], "taken from the store")
+    if not waiting:
+        return
+
+    notes = {name: given[name] for name in ("memory_mb", "minutes") if given.get(name)}
+    claims = Claims(results.root / "claims", notes=notes)
+    loaded = None
+    with until_terminated(given.get("minutes"), started=time.monotonic()) as begin:
+        for item in share_out(list(waiting), claims, lambda key: results.holds(key, ".json")):
+            if isinstance(item, Poison):
+                for place in waiting.pop(item.key):
+                    fail(*place, item.reason, item.key)
                 continue
+            begin(item)
             if loaded is None:
-                import torch
-
-                from vlmrank.zoo import load_model
-
-                torch.set_num_threads(threads)
                 try:
-                    loaded = load_model(
-                        model["architecture"],
-                        model.get("pretrained") or None,
-                        cache=cache,
-                        device=device,
-                        precision=options["precision"],
-                        card=model,
-                    )
-                except VlmrankError as error:
-                    refused = str(error)
-                    reason = f"the model cannot be used: {refused}"
-        if reason:
-            write_json(output, _result(Accuracy(), [], started, FAILED, reason, identity))
-            say(f"{where}: FAILED: {reason}")
-            continue
-        found = measure_accuracy(loaded, dataset, threads=threads, identity=identity)
-        write_json(output, found)
-        if identity and found["status"] == OK:
-            results.publish(identity, output)
-        acc = (
-            f"{found['acc1']:.3f} on {found['n']} images in {found['seconds']:.1f} s" if found["n"] else found["reason"]
-        )
-        say(f"{where}: {acc if found['status'] == OK else 'FAILED: ' + found['reason']}")
+                    loaded = _load(model, cache, device, given.get("gpus", 0), options["precision"], threads)
+                except FailedPair as error:
+                    for identity, places in waiting.items():
+                        for place in places:
+                            fail(*place, f"the model cannot be used: {error}", identity)
+                    return
+            places, began = waiting.pop(item.key), time.perf_counter()
+            try:
+                found = measure_accuracy(loaded, places[0][0], threads=threads, identity=item.key)
+            except (FailedPair, RuntimeError, MemoryError) as error:  # memory, above all
+                found = _result(Accuracy(), [], began, FAILED, str(error) or type(error).__name__, item.key)
+            for dataset, output in places:
+                write_json(output, found)
+                figures = (
+                    f"{found['acc1']:.3f} on {found['n']} images in {found['seconds']:.1f} s" if found["n"] else ""
+                )
+                done(dataset, figures if found["status"] == OK else f"FAILED: {found['reason']}")
+            if found["status"] == OK:
+                results.publish(item.key, places[0][1])
+    for identity, places in waiting.items():  # measured by another process meanwhile
+        for dataset, output in places:
+            results.link(identity, output)
+            done(dataset, "taken from the store")
+
+
+def _load(model: Mapping[str, Any], cache, device: str, gpus: int, precision: str, threads: int):
+    import torch
+
+    from vlmrank.device import choose_device
+    from vlmrank.zoo import load_model
+
+    torch.set_num_threads(threads)
+    return load_model(
+        model["architecture"],
+        model.get("pretrained") or None,
+        cache=cache,
+        device=choose_device(device, gpus=gpus),
+        precision=precision,
+        card=model,
+    )
