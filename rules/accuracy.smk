@@ -73,7 +73,7 @@ rule gather_accuracy:
             "<results>/accuracy.csv",
             caption="../report/accuracy.rst",
             category="Evidence",
-            labels={"what": "accuracies on the known tasks", "form": "table"},
+            labels={"what": "accuracies on the known tasks, table"},
         ),
         per_class="<results>/accuracy_per_class.csv",
         unmatched="<results>/accuracy_unmatched.csv",

@@ -104,7 +104,7 @@ rule evaluate_methods:
             "<results>/evaluation/summary.csv",
             caption="../report/evaluation.rst",
             category="Evidence",
-            labels={"what": "evaluation on held-out tasks", "form": "table"},
+            labels={"what": "evaluation on held-out tasks, table"},
         ),
         differences="<results>/evaluation/differences.csv",
         domains="<results>/evaluation/domain_metrics.csv",

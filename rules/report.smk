@@ -16,7 +16,7 @@ rule gather_pairs:
             "<results>/pairs.csv",
             caption="../report/pairs.rst",
             category="Quality",
-            labels={"what": "every pair with its status", "form": "table"},
+            labels={"what": "every pair with its status"},
         ),
     log:
         "<logs>/gather_pairs/all.log",
@@ -45,7 +45,7 @@ rule build_report:
             "<results>/report.html",
             caption="../report/report.rst",
             category="Answer",
-            labels={"what": "which model to take, and why", "form": "page"},
+            labels={"what": "which model to take, and why"},
         ),
         rankings=[
             report(
@@ -60,13 +60,13 @@ rule build_report:
             "<results>/figures/similarity.svg",
             caption="../report/similarity.rst",
             category="Evidence",
-            labels={"what": "similarity of the tasks", "form": "figure"},
+            labels={"what": "similarity of the tasks, figure"},
         ),
         evaluation=report(
             "<results>/figures/evaluation.svg",
             caption="../report/evaluation_figure.rst",
             category="Evidence",
-            labels={"what": "evaluation on held-out tasks", "form": "figure"},
+            labels={"what": "evaluation on held-out tasks, figure"},
         ),
     log:
         "<logs>/build_report/all.log",

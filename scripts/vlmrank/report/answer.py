@@ -271,6 +271,9 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
     near = pooled_divergence(run)
     record = track_record(run, method)
     evidence = _evidence(run, target, picks, images, near, record)
+    truth = _truth(run, target, picks)
+    if truth is not None:
+        evidence.append(_known_answer(target, truth))
     first = picks[0] if picks else None
     rivals = 0
     if first is not None and first.high is not None:
@@ -288,7 +291,7 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
         confidence=_confidence(picks, [*checks, *evidence]) if picks else "low",
         checks=tuple(evidence),
         record=record,
-        truth=_truth(run, target, picks),
+        truth=truth,
     )
 
 
@@ -308,6 +311,18 @@ def _truth(run: Run, target: str, picks: list[Pick]) -> dict[str, Any] | None:
     best = max(ranked, key=lambda model: known[model.name])
     place = sum(known[model.name] > own for model in ranked) + 1
     return {"own": own, "best": known[best.name], "label": best.label, "place": ordinal(place), "count": len(ranked)}
+
+
+def _known_answer(target: str, truth: Mapping[str, Any]) -> Check:
+    lost = 100 * (truth["best"] - truth["own"])
+    return Check(
+        "Known answer",
+        2 if lost > 5 else 1 if lost > 2 else 0,
+        f"By the accuracies that this run holds for the task, the first model is {truth['place']} of {truth['count']} "
+        f"and loses {lost:.1f} points to the best.",
+        f"Where accuracies are known, trust them: {truth['label']} is the best." if lost > 2 else "",
+        target=target,
+    )
 
 
 def because(run: Run, found: Answer) -> str:

@@ -23,7 +23,13 @@ LIGHT = {
     "background": "white",
     "font": "sans-serif",
     "view": {"stroke": None},
-    "axis": {"labelColor": "#3b4450", "titleColor": "#3b4450", "gridColor": "#e6e9ee", "titleFontWeight": "normal"},
+    "axis": {
+        "labelLimit": 360,
+        "labelColor": "#3b4450",
+        "titleColor": "#3b4450",
+        "gridColor": "#e6e9ee",
+        "titleFontWeight": "normal",
+    },
 }
 
 
@@ -49,7 +55,7 @@ def similarity_chart() -> alt.Chart:
 def evaluation_chart() -> alt.LayerChart:
     """One row a method: mean and interval over held-out tasks, each task a tick; data `table` and `tasks`."""
     order = alt.EncodingSortField("place")
-    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=230))
+    y = alt.Y("label:N", sort=order, title=None)
     color = alt.Color(
         "group:N",
         title=None,
@@ -160,7 +166,7 @@ def _message(path: Path, text: str) -> None:
 def ranking_figure(run: Run, target: str) -> alt.LayerChart:
     """Rank and rank interval of the first models."""
     del run, target
-    y = alt.Y("label:N", sort=alt.EncodingSortField("rank"), title=None, axis=alt.Axis(labelLimit=320))
+    y = alt.Y("label:N", sort=alt.EncodingSortField("rank"), title=None)
     base = alt.Chart(alt.NamedData("table"))
     x = alt.X("rank:Q", title="rank (1 is best)", scale=alt.Scale(zero=False), axis=alt.Axis(tickMinStep=1))
     whiskers = base.mark_rule(strokeWidth=3, color=QUIET).encode(y=y, x="rank_low:Q", x2="rank_high:Q")

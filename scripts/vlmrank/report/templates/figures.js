@@ -4,9 +4,9 @@
   const { data, models, element, target, ranked } = report;
   const charts = new Map(); // id -> { build, stale, view }
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const config = () => ({
+  const config = (node) => ({
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
-    axis: { labelColor: color("--soft"), titleColor: color("--soft"), gridColor: color("--line"), domainColor: color("--line"), tickColor: color("--line"), titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12, labelLimit: 260 },
+    axis: { labelColor: color("--soft"), titleColor: color("--soft"), gridColor: color("--line"), domainColor: color("--line"), tickColor: color("--line"), titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12, labelLimit: Math.max(130, Math.min(360, 0.4 * node.clientWidth)) },
     legend: { labelColor: color("--soft"), titleColor: color("--soft"), titleFontWeight: "normal", labelFontSize: 12 },
     text: { color: color("--ink") },
   });
@@ -29,7 +29,7 @@
     const { name, datasets, patch } = built;
     const spec = structuredClone(data.charts[name]);
     if (built.note) spec.description += ` ${built.note}`;
-    Object.assign(spec, { datasets, config: config(), background: "transparent" }, patch || {});
+    Object.assign(spec, { datasets, config: config(node), background: "transparent" }, patch || {});
     if (built.edit) built.edit(spec);
     const result = await vegaEmbed(node, spec, {
       actions: false, ast: true, renderer: "svg", defaultStyle: false,

@@ -92,7 +92,7 @@
       few ? null : element("td", { class: "n lesser" }, percent(row.top)),
       element("td", { class: "n optional" }, fixed(row.score, 3)),
       element("td", { class: "n lesser" }, count(row.model.parameters)),
-      element("td", { class: "n optional" }, row.model.gflops === null ? "–" : String(row.model.gflops)),
+      element("td", { class: "n optional" }, row.model.gflops === null ? "–" : String(Number(row.model.gflops.toPrecision(3)))),
       columns.some((column) => column.key === "accuracy") ? element("td", { class: "n optional" }, percent(row.accuracy, 1)) : null,
       element("td", {}, button));
     button.addEventListener("click", () => {
