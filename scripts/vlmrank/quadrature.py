@@ -92,8 +92,9 @@ def stieltjes_matrix(nodes: np.ndarray, rule: str = "clenshaw-curtis") -> np.nda
     np.fill_diagonal(derivative, 0.0)
     np.fill_diagonal(derivative, -derivative.sum(1))
     x, w = np.polynomial.legendre.leggauss(m + 1)
-    values = weights / (x[:, None] - t[None] + 0.0)
-    exact = np.isclose(x[:, None], t[None], rtol=0, atol=1e-15)
+    distances = x[:, None] - t[None]
+    exact = np.abs(distances) < 1e-15
+    values = weights / np.where(exact, 1.0, distances)
     values[exact.any(1)] = exact[exact.any(1)]
     values = values / values.sum(1, keepdims=True)
     return (values * w[:, None]).T @ (values @ derivative)
