@@ -21,7 +21,7 @@ test: .venv/.installed-dev
 	snakefmt --check Snakefile rules
 	snakemake --lint
 	@python tests/dry_runs.py $(CONFIGS)
-	@pytest -n 2 --dist worksteal
+	@pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf results resources/demo logs benchmarks/results .snakemake build
