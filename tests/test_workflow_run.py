@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -210,3 +211,17 @@ def test_scripts_can_be_called_without_snakemake(demo, tmp_path):
     check_pairs.main(given)
     assert (tmp_path / "complete.txt").exists()
     assert json.loads((results / f"models/{MODELS[0]}.json").read_text())["status"] == "ok"
+
+
+def test_snakemakes_own_report_holds_the_figures_and_tables(demo):
+    done = demo.snakemake("--report", "own.zip")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(demo.folder / "own.zip") as archive:
+        names = [name.rsplit("/", 1)[-1] for name in archive.namelist() if "/data/raw/" in name]
+        page = archive.read("own/report.html").decode()
+    figures, tables = ["evaluation.svg", "similarity.svg", "sketches.svg"], ["accuracy.csv", "pairs.csv", "summary.csv"]
+    assert sorted(names) == sorted([*figures, *tables, "sketches.csv", "report.html"])
+    categories = json.loads(re.search(r"var categories = (\{.*\});\n", page).group(1))
+    assert sorted(categories) == ["Answer", "Evidence", "Quality", "Ranking"]
+    results = json.loads(re.search(r"var results = (\{.*\});\n", page).group(1))
+    assert all(result["caption"] and result["labels"] for result in results.values())
