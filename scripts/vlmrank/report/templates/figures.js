@@ -79,6 +79,7 @@
           tasks: values.filter((row) => row[1] === chosen.name && place.has(row[0])).map(([method, , task, value]) => ({ label: label(method), task, value, place: place.get(method) })),
         },
         patch: { width: width(node), height: 24 * rows.length, autosize: FIT },
+        edit: (spec) => { for (const layer of spec.layer) if (layer.encoding.color.legend) layer.encoding.color.legend.columns = node.clientWidth < 600 ? 1 : 3; },
       };
     });
     metric.addEventListener("change", () => redraw("chart-evaluation"));
@@ -131,7 +132,7 @@
     const points = rows.filter((row) => models[row[0]][key]).map((row) => ({ model: models[row[0]].label, family: models[row[0]].family, cost: models[row[0]][key], score: target().by === "fused" ? row[8] : row[2], rank: row[1], first: row === rows[0] }));
     if (!key || !points.length) return null;
     const title = key === "gflops" ? "GFLOPs an image (logarithmic)" : "parameters (logarithmic)";
-    return { name: "cost", datasets: { table: points }, patch: { width: width(node), autosize: FIT }, edit: (spec) => { spec.layer[0].encoding.x.title = title; } };
+    return { name: "cost", datasets: { table: points }, patch: { width: width(node), autosize: FIT }, edit: (spec) => { Object.assign(spec.layer[0].encoding.x, { title, axis: { format: key === "gflops" ? "~g" : "~s", tickCount: 6 } }); } };
   });
 
   report.watchers.push(() => redraw());
