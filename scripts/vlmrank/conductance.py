@@ -37,7 +37,7 @@ from vlmrank.memory import (
 )
 from vlmrank.quadrature import RULES, panel_degrees
 from vlmrank.reduction import Panels, Reduction, SecantSteps
-from vlmrank.secant import secant_relus, step_mean
+from vlmrank.secant import AttentionHead, secant_relus, step_mean
 
 logger = logging.getLogger(__name__)
 Forward = Callable[[Tensor], Tensor]
@@ -98,10 +98,20 @@ class OnePass:
     ----------
     forward, blocks, scalar : as in `layer_conductance`.
     parameters : of the network; they are not counted as activations.
+    head : for the secant rule, the attention pool behind the last block, if there is one.
     """
 
-    def __init__(self, forward: Forward, blocks: Sequence[Block], scalar: Scalar, parameters: Sequence[Tensor]):
+    def __init__(
+        self,
+        forward: Forward,
+        blocks: Sequence[Block],
+        scalar: Scalar,
+        parameters: Sequence[Tensor],
+        head: AttentionHead | None = None,
+    ):
         self.forward, self.blocks, self.scalar, self.parameters = forward, blocks, scalar, parameters
+        self.head = head
+        self.steps: Tensor | None = None
         self.outputs: list[Tensor | None] = []
         self.versions: list[int] = []
         self.clone = False
@@ -157,7 +167,8 @@ class OnePass:
         measure = self.bytes_per_sample is None
         counting = count_saved_bytes(lambda: iter(self.parameters)) if measure else contextlib.nullcontext({})
         with torch.enable_grad(), counting as sizes:
-            f = self.scalar(self.forward(samples), rows)
+            embedding = self.forward(samples)
+            f = self.scalar(embedding, rows)
         if len(self.outputs) != len(self.blocks):
             raise VlmrankError(f"block {self.blocks[len(self.outputs)].path} did not run in the forward pass")
         if any(h._version != version for h, version in zip(self.outputs, self.versions, strict=True)):
@@ -184,24 +195,36 @@ class OnePass:
             if self.outputs[index].requires_grad:
                 self.outputs[index].register_hook(hook(index))
         first = self.outputs[0]
-        (gradient,) = torch.autograd.grad(f.sum(), [first])
+        sources, seeds = ([f.sum()], None) if self.head is None else self._steps(embedding, rows)
+        (gradient,) = torch.autograd.grad(sources, [first], seeds, allow_unused=True)
+        if gradient is None:
+            raise VlmrankError(f"block {self.blocks[0].path} does not lie before the output")
         reduce_block(0, gradient)
         if len(arrived) != len(self.blocks):
             missing = min(set(range(len(self.blocks))) - arrived)
             raise VlmrankError(f"block {self.blocks[missing].path} does not lie between the first block and the output")
         return f.detach()
 
+    def _steps(self, embedding: Tensor, rows: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Where the backward pass of a secant step starts, and with which gradients."""
+        if self.head.embedding is None or embedding.data_ptr() != self.head.embedding.data_ptr():
+            raise VlmrankError("the attention pool is not the last layer of the tower: take another rule than secant")
+        gradients = self.head.step_gradients(self.scalar, rows, self.steps)
+        parts, self.head.parts, self.head.embedding = list(self.head.parts), (), None
+        return parts, gradients
+
 
 @contextlib.contextmanager
 def attached_pass(forward: Forward, blocks: Sequence[Block], scalar: Scalar, rule: str) -> Iterator[OnePass]:
     """Prepare the network for passes of a rule, and leave it as it was afterwards."""
-    slopes = secant_relus(blocks) if rule == "secant" else contextlib.nullcontext()
-    with (
-        frozen(forward, blocks) as parameters,
-        slopes,
-        OnePass(forward, blocks, scalar, parameters).attached() as one_pass,
-    ):
-        yield one_pass
+    with contextlib.ExitStack() as stack:
+        parameters = stack.enter_context(frozen(forward, blocks))
+        head = AttentionHead.find(_owner(forward)) if rule == "secant" else None
+        if rule == "secant":
+            stack.enter_context(secant_relus(blocks))
+        if head is not None:
+            stack.enter_context(head.attached())
+        yield stack.enter_context(OnePass(forward, blocks, scalar, parameters, head).attached())
 
 
 @contextlib.contextmanager
@@ -244,7 +267,8 @@ def run_samples(
         rows, nodes = flat // points, flat % points
         try:
             samples = torch.lerp(baseline[rows], images[rows], positions[nodes].view(shape))
-            one_pass.means = reduction.begin(start, stop, device)
+            reduction.begin(start, stop, device)
+            one_pass.means, one_pass.steps = reduction.means, reduction.steps
             f = one_pass(samples, rows, reduction.add)
             start = reduction.commit(rows, nodes, f)
             failure = None
@@ -361,11 +385,11 @@ def layer_conductance(
         values, score = captum_conductance(forward, blocks, images, baseline, scalar, alphas, chunk_size)
         return gather(blocks, values, score, alphas, chunk_size=chunk_size or len(images) * len(alphas))
     count = len(images)
-    if rule == "secant":
-        reduction: Reduction = SecantSteps(blocks, count, alphas)
-    else:
-        reduction = Panels(blocks, count, panel_degrees(len(alphas) - 1, rule), rule)
     with attached_pass(forward, blocks, scalar, rule) as one_pass:
+        if rule == "secant":
+            reduction: Reduction = SecantSteps(blocks, count, alphas, head=one_pass.head is not None)
+        else:
+            reduction = Panels(blocks, count, panel_degrees(len(alphas) - 1, rule), rule)
         chunk = run_samples(one_pass, images, baseline, alphas, reduction, chunk_size)
     return gather(blocks, reduction.total, reduction.score, alphas, chunk_size=chunk)
 

@@ -112,7 +112,7 @@ def _baseline(kind: str, images: Tensor, preprocess) -> Tensor:
 
 
 @contextlib.contextmanager
-def _precision(name: str, device: torch.device) -> Iterator[torch.dtype]:
+def in_precision(name: str, device: torch.device) -> Iterator[torch.dtype]:
     """Run the towers in a precision; yields the dtype of weights and images.
 
     `float32` is the same arithmetic on every device, `tf32` lets a GPU round the factors of matrix products and
@@ -215,7 +215,7 @@ def _compute(loaded, blocks: Sequence[Block], task: PairTask, options: Conductan
     images, names, failed = _preprocess(loaded, task)
     paths = {id(module): path for path, module in model.named_modules()}
     batch = None if options.batch == "auto" else int(options.batch)
-    with _precision(options.precision, device) as dtype:
+    with in_precision(options.precision, device) as dtype:
         model.to(dtype)
         images = images.to(device, dtype)
         baseline = _baseline(options.baseline, images, loaded.preprocess)

@@ -37,6 +37,8 @@ class Reduction:
     least : fewest samples a pass can have.
     total : float64 [K, C_b] a block.
     score : float64 [K, 2], F(x) and F(x').
+    means : float64 [N, N], weights of the nodes' gradients in each step of the pass, where the rule wants them.
+    steps : int64 [S], samples of the pass at which a step begins, where the rule has steps.
     """
 
     least = 1
@@ -45,10 +47,12 @@ class Reduction:
         self.blocks, self.count, self.points = blocks, count, points
         self.total: list[Tensor] = []
         self.score: Tensor | None = None
+        self.means: Tensor | None = None
+        self.steps: Tensor | None = None
         self._pending: list[tuple[int, Tensor, Tensor]] = []
 
-    def begin(self, start: int, stop: int, device: torch.device) -> Tensor | None:
-        """Prepare for samples start <= f < stop; return the step-mean matrix [N, N] if the rule has one."""
+    def begin(self, start: int, stop: int, device: torch.device) -> None:
+        """Prepare for samples start <= f < stop."""
         raise NotImplementedError
 
     def add(self, index: int, h: Tensor, g: Tensor) -> None:
@@ -111,7 +115,6 @@ class Panels(Reduction):
         self._after, self._stop = after, stop
         keep = int(self.starts[after]) if after < len(self.starts) else stop
         self._keep = max(stop - keep, 0)
-        return None
 
     def add(self, index: int, h: Tensor, g: Tensor) -> None:
         block = self.blocks[index]
@@ -162,41 +165,45 @@ def panel_sum(matrix: Tensor, h: Tensor, g: Tensor, where: Tensor, axis: int) ->
 class SecantSteps(Reduction):
     """sum_j G_j (h_{j+1} - h_j) with the secant gradients G_j that arrive at the first node of each step.
 
-    A step needs its neighbours in the same pass, so passes overlap by a few nodes.
+    A step needs its other end, or its neighbours, in the same pass, so passes overlap by a few nodes.
+
+    Parameters
+    ----------
+    head : whether an `AttentionHead` gives the steps' gradients; else they are means of the nodes' gradients.
     """
 
-    def __init__(self, blocks: Sequence[Block], count: int, alphas: np.ndarray):
+    def __init__(self, blocks: Sequence[Block], count: int, alphas: np.ndarray, *, head: bool = False):
         super().__init__(blocks, count, len(alphas))
-        self.means = step_mean_matrix(alphas)
-        support = self.means != 0
+        self._weights = None if head else step_mean_matrix(alphas)
         nodes = np.arange(len(alphas))
-        firsts = np.minimum(np.where(support, nodes, len(alphas)).min(1), nodes[:-1])
-        lasts = np.maximum(np.where(support, nodes, 0).max(1), nodes[1:])
+        firsts, lasts = nodes[:-1], nodes[1:]
+        if self._weights is not None:
+            firsts = np.minimum(np.where(self._weights != 0, nodes, len(alphas)).min(1), firsts)
+            lasts = np.maximum(np.where(self._weights != 0, nodes, 0).max(1), lasts)
         offset = (np.arange(count) * self.points)[:, None]
         self.step = (offset + nodes[:-1]).ravel()  # first sample of each step
         self.first, self.last = (offset + firsts).ravel(), (offset + lasts).ravel()
         self.least = int((lasts - firsts).max()) + 1
         self.next = 0
 
-    def begin(self, start: int, stop: int, device: torch.device) -> Tensor:
-        after = int(np.searchsorted(self.last, stop, side="left"))
-        done = np.arange(self.next, after)
-        local = self.step[done] - start
-        means = np.zeros((stop - start, stop - start))
-        for step, row in zip(done, local, strict=True):
-            node = self.step[step] % self.points
-            columns = np.flatnonzero(self.means[node])
-            means[row, columns + self.step[step] - node - start] = self.means[node, columns]
-        self._local = torch.as_tensor(local, device=device)
+    def begin(self, start: int, stop: int, device: torch.device) -> None:
+        self._after, self._stop = int(np.searchsorted(self.last, stop, side="left")), stop
+        done = np.arange(self.next, self._after)
+        self.steps = torch.as_tensor(self.step[done] - start, device=device)
         self._images = torch.as_tensor(self.step[done] // self.points, device=device)
-        self._after, self._stop = after, stop
-        return torch.as_tensor(means, device=device)
+        if self._weights is not None:
+            means = np.zeros((stop - start, stop - start))
+            for sample in self.step[done]:
+                node = sample % self.points
+                columns = np.flatnonzero(self._weights[node])
+                means[sample - start, columns + sample - node - start] = self._weights[node, columns]
+            self.means = torch.as_tensor(means, device=device)
 
     def add(self, index: int, h: Tensor, g: Tensor) -> None:
         h, g = at_least_float32(h), at_least_float32(g)
-        if len(self._local):
-            moved = h[self._local + 1].sub_(h[self._local])
-            values = channel_sum(moved.mul_(g[self._local]), self.blocks[index].axis)
+        if len(self.steps):
+            moved = h[self.steps + 1].sub_(h[self.steps])
+            values = channel_sum(moved.mul_(g[self.steps]), self.blocks[index].axis)
             self._pending.append((index, self._images, values))
 
     def _finish(self) -> int:

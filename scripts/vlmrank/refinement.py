@@ -72,7 +72,6 @@ class KeptNodes(Reduction):
         self._rows = torch.as_tensor(flat // self.points, device=device)
         self._slots = torch.as_tensor(self.slots[flat % self.points], device=device)
         self._stop = stop
-        return None
 
     def add(self, index: int, h: Tensor, g: Tensor) -> None:
         for side, value in enumerate((at_least_float32(h), at_least_float32(g))):

@@ -8,17 +8,25 @@ first order. But over a step from node j to node j+1 the average slope of a ReLU
 so the backward pass of step j uses s instead of the slope at one node. With linear layers in between, the resulting G_j
 satisfies sum over h of G_j (h_{j+1} - h_j) = the same number for every block: completeness holds step by step. What is
 left is the covariance of switches within a step, and the error falls nearly with the second power of the step.
-The head behind the last block is smooth; its gradient's mean over the step comes from the nodes' gradients
-(`vlmrank.quadrature.step_mean_matrix`). The slopes are the multipliers of DeepLIFT's rescale rule (Shrikumar et al.,
-arXiv 1704.02685), taken between neighbouring nodes of the path.
+
+The head behind the last block is smooth, but CLIP's attention pool may flip from one position to another within a step.
+So its gradient is averaged over the step itself: queries, keys and values are linear in h and are interpolated between
+the two nodes, and everything behind them runs at `SUBSTEPS` Gauss nodes, which costs next to nothing
+(`AttentionHead`). For other heads the mean comes from the gradients at the nodes around the step
+(`vlmrank.quadrature.step_mean_matrix`).
+
+The slopes are the multipliers of DeepLIFT's rescale rule (Shrikumar et al., arXiv 1704.02685), taken between
+neighbouring nodes of the path.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmrank.blocks import Block
@@ -32,6 +40,10 @@ def is_piecewise_linear(blocks: Sequence[Block]) -> bool:
     leaves = [m for block in blocks for m in block.module.modules() if not any(m.children())]
     relus = sum(type(leaf) is nn.ReLU for leaf in leaves)
     return relus > 0 and all(type(leaf) is nn.ReLU or type(leaf).__name__ in LINEAR for leaf in leaves)
+
+
+SUBSTEPS = 8
+"""Gauss nodes within a step at which the head's gradient is taken."""
 
 
 def _times_slope(gradient: Tensor, z: Tensor, after: Tensor) -> Tensor:
@@ -95,3 +107,83 @@ def secant_relus(blocks: Sequence[Block]) -> Iterator[None]:
     finally:
         for relu in relus:
             del relu.forward
+
+
+class AttentionHead:
+    """CLIP's attention pool behind the last block, as a linear part h -> q, k, v and the rest.
+
+    Inside `attached` the pool keeps q, k, v of the batch with their graph, and returns embeddings without one.
+    """
+
+    def __init__(self, pool: nn.Module):
+        self.pool = pool
+        self.parts: tuple[Tensor, ...] = ()
+        self.embedding: Tensor | None = None
+
+    @classmethod
+    def find(cls, root: nn.Module | None) -> AttentionHead | None:
+        """Return the head of a tower that has exactly one such pool; None otherwise."""
+        names = ("q_proj", "k_proj", "v_proj", "c_proj", "positional_embedding", "num_heads")
+        pools = [m for m in root.modules() if all(hasattr(m, name) for name in names)] if root is not None else []
+        if len(pools) != 1:
+            return None
+        head, position = cls(pools[0]), pools[0].positional_embedding
+        side = round((len(position) - 1) ** 0.5)
+        if side * side + 1 != len(position):
+            return None
+        h = torch.linspace(-1, 1, 2 * position.shape[1] * side**2).to(position).view(2, -1, side, side)
+        with torch.no_grad():
+            ours, own = head.finish(*head.project(h)), head.pool(h)
+        same = ours.shape == own.shape and torch.allclose(ours, own, rtol=1e-2, atol=1e-2 * float(own.abs().max()))
+        return head if same else None
+
+    def project(self, h: Tensor) -> tuple[Tensor, ...]:
+        """Return q [N, 1, E], k and v [N, L, E] of maps h [N, E, H, W]; linear in h."""
+        pool, tokens = self.pool, h.flatten(2).transpose(1, 2)
+        tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + pool.positional_embedding.to(h.dtype)
+        return pool.q_proj(tokens[:, :1]), pool.k_proj(tokens), pool.v_proj(tokens)
+
+    def finish(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return embeddings [N, D] from q, k, v."""
+        q, k, v = (x.unflatten(2, (self.pool.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return self.pool.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1))
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Replace the pool's forward inside this context."""
+
+        def forward(h: Tensor) -> Tensor:
+            self.parts = self.project(h)
+            with torch.no_grad():
+                self.embedding = self.finish(*self.parts)
+            return self.embedding
+
+        self.pool.forward = forward
+        try:
+            yield
+        finally:
+            del self.pool.forward
+            self.parts, self.embedding = (), None
+
+    def step_gradients(self, scalar: Callable[[Tensor, Tensor], Tensor], rows: Tensor, steps: Tensor) -> list[Tensor]:
+        """Return the mean gradient of F by q, k and v over each step, at the step's first node; zero elsewhere.
+
+        Parameters
+        ----------
+        scalar : (embeddings, rows) -> F.
+        rows : int64 [N], the image of each node of the batch.
+        steps : int64 [S], the first nodes of the steps.
+        """
+        parts = [part.detach() for part in self.parts]
+        means = [torch.zeros_like(part) for part in parts]
+        if not len(steps):
+            return means
+        u, weights = np.polynomial.legendre.leggauss(SUBSTEPS)
+        ends = [(part[steps], part[steps + 1]) for part in parts]
+        for share, weight in zip((u + 1) / 2, weights / 2, strict=True):
+            between = [torch.lerp(a, b, float(share)).requires_grad_() for a, b in ends]
+            with torch.enable_grad():
+                f = scalar(self.finish(*between), rows[steps])
+            for mean, gradient in zip(means, torch.autograd.grad(f.sum(), between), strict=True):
+                mean[steps] += float(weight) * gradient.to(mean.dtype)
+        return means
