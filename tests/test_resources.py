@@ -24,7 +24,8 @@ def test_needs_grow_with_the_model_its_images_and_the_attempt():
         b = resources.conductance_needs(large, 20, images=16, points=16, gpu=gpu)
         again = resources.conductance_needs(large, 20, images=16, points=16, gpu=gpu, attempt=3)
         assert a.memory_mb < b.memory_mb and a.minutes < b.minutes
-        assert (again.memory_mb, again.minutes) == (3 * b.memory_mb, 3 * b.minutes)
+        assert again.memory_mb == 3 * b.memory_mb
+        assert again.minutes == min(3 * b.minutes, resources.MOST_MINUTES)
     assert (
         resources.accuracy_needs(large, 10_000, gpu=True).minutes > resources.accuracy_needs(large, 0, gpu=True).minutes
     )

@@ -44,11 +44,13 @@ CUDA_MB = 3000
 # A parameter in float32, once as read from the file and once in the model.
 BYTES_A_PARAMETER = 8
 SAMPLES_A_PASS = 16
-# A GPU is at least this much faster than one thread. Deliberately low and not measured.
-GPU_FACTOR = 20
+# A GPU is at least this much faster than one thread (some 20 against some 10,000 GFLOP/s). Low and not measured.
+GPU_FACTOR = 100
 # Python, torch and the two Snakemakes; on a busy file system, that is minutes.
 START_MINUTES = 5
 SAFETY = 2.0
+# No job asks for more than a day: one that needs more goes on from the result store when it is tried again.
+MOST_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True)
@@ -155,4 +157,7 @@ def datasets_in(minutes: float, model: Mapping[str, Any], *, images: int, points
 
 
 def _rounded(memory: float, minutes: float, attempt: int) -> Needs:
-    return Needs(memory_mb=100 * math.ceil(memory / 100) * attempt, minutes=5 * math.ceil(minutes / 5) * attempt)
+    return Needs(
+        memory_mb=100 * math.ceil(memory / 100) * attempt,
+        minutes=min(5 * math.ceil(minutes / 5) * attempt, MOST_MINUTES),
+    )
