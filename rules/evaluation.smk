@@ -85,6 +85,7 @@ rule gather_evidence:
         images=config["evaluation"]["images"],
         labelled_images=config["evaluation"]["images"] or config["images"]["per_dataset"],
         variants=config["evaluation"]["variants"],
+        variant_draws=config["evaluation"]["variant_draws"],
         seed=config["seed"],
         code=code("vlmrank.evidence:gather_evidence", "vlmrank.evidence:add_peers", "vlmrank.evidence:write_evidence"),
     script:

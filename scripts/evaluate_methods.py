@@ -27,7 +27,10 @@ def main(snakemake) -> None:
     write_csv(output.summary, summarise(found.metrics, **drawn))
     write_csv(output.differences, differences(found.metrics, **drawn))
     write_csv(output.domains, evaluate_methods(evidence, methods, protocol="domain", seed=params.seed).metrics)
-    write_csv(output.variants, evaluate_variants(evidence, options["variants"], **params.ranking))
+    write_csv(
+        output.variants,
+        evaluate_variants(evidence, options["variants"], draws=options["variant_draws"], **params.ranking),
+    )
     write_csv(output.methods, describe_methods(methods))
     targets = found.metrics["target"].nunique()
     announce(f"{len(methods) - len(found.left_out)} methods compared on {targets} datasets")

@@ -19,6 +19,7 @@ def main(snakemake) -> None:
         draws=params.draws,
         seed=params.seed,
         variants=params.variants,
+        variant_draws=params.variant_draws,
     )
     if snakemake.input.peers:
         evidence = add_peers(

@@ -30,7 +30,7 @@ CONFIG = {
     "alignment": {"rho": 1.0},
     "divergence": {"rank": 4},
     "ranking": {"kappa": 0.8},
-    "evaluation": {"images": 16, "draws": 10, "labelled": 8},
+    "evaluation": {"images": 16, "draws": 10, "labelled": 8, "variant_draws": 3},
 }
 
 
@@ -64,8 +64,9 @@ def test_page_and_summary(results):
     write_results.write_results(results / "bench", results / "docs", results / "splits.yaml", CONFIG)
     page = (results / "docs" / "results.md").read_text()
     first = page.split("\n\n")[2]
-    assert "**vlmrank, fused**" in first
-    assert first.index("does not win") < first.index("average rank") < first.index("excludes zero of SWAB")
+    assert "**vlmrank, fused** has" in first
+    fused = first[first.index("**vlmrank, fused**") :]
+    assert fused.index("does not win") < fused.index("average rank") < fused.index("excludes zero of SWAB")
     assert "LogME" in first
     assert "| rank = 2 |" in page and "| points=8 |" in page and "| base |" in page
     assert "| ViT | 1.00 |" in page  # 4 s for 64 images, 16 are used

@@ -84,7 +84,12 @@ def _mean_metrics(truth: np.ndarray, tries: np.ndarray) -> dict[str, float]:
 
 
 def evaluate_methods(
-    evidence: Evidence, methods: Sequence[Method], *, protocol: str = "dataset", seed: int = 0
+    evidence: Evidence,
+    methods: Sequence[Method],
+    *,
+    protocol: str = "dataset",
+    seed: int = 0,
+    draws: int | None = None,
 ) -> Evaluation:
     """Score every method on every target that has at least two known accuracies and at least one source.
 
@@ -94,7 +99,9 @@ def evaluate_methods(
     methods : to be compared.
     protocol : `dataset` or `domain`: what is left out of the sources.
     seed : of the methods that draw at random.
+    draws : only the first so many draws of the images; all by default.
     """
+    available = min(evidence.draws, draws or evidence.draws)
     rows, left_out = [], {}
     for method in methods:
         scored = False
@@ -103,9 +110,9 @@ def evaluate_methods(
             sources = sources_of(evidence, target, protocol)
             if np.isfinite(truth).sum() < 2 or not len(sources):
                 continue
-            draws = range(evidence.draws if method.sees_images else 1)
+            chosen = range(available if method.sees_images else 1)
             try:
-                tries = [score_target(method, evidence, target, sources, draw=draw, seed=seed) for draw in draws]
+                tries = [score_target(method, evidence, target, sources, draw=draw, seed=seed) for draw in chosen]
             except Unavailable as error:
                 left_out[method.name] = str(error)
                 continue
@@ -122,7 +129,11 @@ def evaluate_methods(
 
 
 def evaluate_variants(
-    evidence: Evidence, variants: Mapping[str, Mapping[str, Mapping[str, float]]], **settings: float
+    evidence: Evidence,
+    variants: Mapping[str, Mapping[str, Mapping[str, float]]],
+    *,
+    draws: int | None = None,
+    **settings: float,
 ) -> pd.DataFrame:
     """The method and its fused form under the run's settings (variant empty) and under each named change.
 
@@ -130,6 +141,7 @@ def evaluate_variants(
     ----------
     evidence : with a divergence `dcd[name]` for each variant that changes more than the ranking.
     variants : name -> settings that differ.
+    draws : the first so many draws of the images, those for which the variants were computed.
     settings : of the run, as in `vlmrank.baselines.ours.variant`.
 
     Returns
@@ -138,12 +150,13 @@ def evaluate_variants(
     """
     tables = []
     for name, changed in {"": {}, **variants}.items():
-        found = evaluate_methods(evidence, ours.variant(name, changed, **settings)).metrics
+        found = evaluate_methods(evidence, ours.variant(name, changed, **settings), draws=draws).metrics
         tables.append(found.assign(variant=name))
     columns = ["variant", "method", "target", "metric", "value"]
     return pd.concat(tables, ignore_index=True)[columns]
 
 
+@functools.lru_cache(maxsize=8)
 def _resamples(count: int, bootstrap: int, seed: int) -> np.ndarray:
     """[bootstrap, count], how often each dataset is drawn; the same for all methods, so that differences are paired."""
     generator = np.random.default_rng(seed)

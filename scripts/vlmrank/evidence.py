@@ -195,6 +195,7 @@ def gather_evidence(
     draws: int = 1,
     seed: int = 0,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
+    variant_draws: int = 3,
 ) -> ModelEvidence:
     """Divergences and prediction statistics of one model for each draw of the images.
 
@@ -207,6 +208,7 @@ def gather_evidence(
     draws : number of draws; they are all alike where `images` is None.
     seed : of the draws.
     variants : name -> settings that replace these (`alignment`, `divergence`, `images`), for ablations.
+    variant_draws : variants are computed for the first so many draws.
 
     Raises
     ------
@@ -229,7 +231,7 @@ def gather_evidence(
             importance = importance_of(tasks, is_source, **alignment)
             one = divergences_of(tasks, importance, **divergence)
             one["embedding"] = embedding_divergence(embeddings)
-            for name, changed in (variants or {}).items():
+            for name, changed in (variants or {}).items() if draw < variant_draws else ():
                 if not set(changed) - {"ranking"}:
                     continue
                 other, weights = tasks, importance
