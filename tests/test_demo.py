@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import yaml
 
 from vlmrank import demo
 from vlmrank.demo.tasks import TASKS, sample, write_dataset
+from vlmrank.demo.verdict import verdict
+from vlmrank.errors import VlmrankError
 
 ROOT = Path(__file__).parents[1]
 
@@ -113,3 +116,21 @@ def test_training_repeats_itself(tmp_path):
         (tmp_path / run / "ViT-demo-8--broad" / "open_clip_model.safetensors").read_bytes() for run in ("a", "b")
     )
     assert first == second
+
+
+def test_the_verdict_compares_the_answer_with_labels_kept_aside(tmp_path):
+    ranking = tmp_path / "results" / "ranking" / "sketches.csv"
+    with pytest.raises(VlmrankError, match="no ranking of sketches"):
+        verdict(tmp_path / "results", tmp_path / "models")
+    ranking.parent.mkdir(parents=True)
+    ranking.write_text(
+        "rank,model,score,rank_low,rank_high,p_top5,status,reason\n1,b,0.9,1,2,1.0,ok,\n2,a,0.5,1,2,1.0,ok,\n"
+        ",c,,,,,failed,broken\n"
+    )
+    for model, accuracy in {"a": 0.75, "b": 0.5, "c": 1.0}.items():
+        (tmp_path / "models" / model).mkdir(parents=True)
+        (tmp_path / "models" / model / "training.json").write_text(json.dumps({"accuracy": {"sketches": accuracy}}))
+    lines = verdict(tmp_path / "results", tmp_path / "models")
+    assert lines[1].startswith("recommended: b (rank interval 1 to 2 of 2, in the first five with probability 1.00)")
+    assert "accuracy of 0.500, number 2 of 2; the best, a, has 0.750, the mean is 0.625" in lines[2]
+    assert lines[3].endswith("report.html")
