@@ -90,3 +90,14 @@ def test_alignment_and_dcd_round_trip(tmp_path):
     divergences = store.Divergences(("a", "b"), rng.random((2, 2)), rng.random((2, 2, 5)))
     store.write_dcd(tmp_path / "d.h5", divergences)
     np.testing.assert_array_equal(store.read_dcd(tmp_path / "d.h5").per_image, divergences.per_image)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("errno = 122, 'Disk quota exceeded'")]
+)
+def test_a_full_disk_is_one_line(tmp_path, error):
+    with pytest.raises(VlmrankError, match="make room") as raised, store.atomic(tmp_path / "a.csv") as partial:
+        partial.write_text("half")
+        raise error
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []

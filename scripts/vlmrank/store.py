@@ -8,6 +8,7 @@ images, B blocks, C_b channels of block b, T datasets and n path steps.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -148,6 +149,10 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside `path` to write to, and rename it to `path` if the block ends without an error.
 
     The temporary name is unique, so that two processes that write the same file do not meet: the last one wins whole.
+
+    Raises
+    ------
+    VlmrankError : the disk or the quota is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,6 +160,11 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
+    except (OSError, RuntimeError) as error:  # HDF5 raises either, with the system's words in it
+        full = next((code for code in (errno.ENOSPC, errno.EDQUOT) if os.strerror(code) in str(error)), None)
+        if full is None:
+            raise
+        raise VlmrankError(f"{path}: {os.strerror(full)}; make room and run again, what is finished stays") from error
     finally:
         partial.unlink(missing_ok=True)
 
