@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 def test_the_first_attempt_holds_every_measured_model(row):
     card = {"parameters": row.parameters * 1e6, "image_size": [row.image_size, row.image_size]}
     needs = resources.conductance_needs(card, 1, images=16, points=16, gpu=False)
-    assert row.peak_mb + resources.SNAKEMAKE_MB / 2 <= needs.memory_mb <= 3 * row.peak_mb + 2000
+    assert row.peak_mb + resources.SNAKEMAKE_MB / 2 <= needs.memory_mb <= 3 * row.peak_mb + 4000
     assert needs.minutes * 60 >= 16 * 17 * row.sample_s
 
 

@@ -35,7 +35,13 @@ class Measured:
     sample_s: float
 
 
-MEASURED = (Measured("RN50", 102.0, 224, 1804, 3115, 1.493),)
+MEASURED = (
+    Measured("RN50", 102.0, 224, 1804, 3115, 1.493),
+    Measured("RN101", 119.7, 224, 1947, 3882, 2.466),
+    Measured("ViT-B-16", 149.6, 224, 2184, 3180, 1.611),
+    Measured("ViT-B-32", 151.3, 224, 2197, 2197, 0.526),
+)
+MEASURED_SAMPLES = 16
 
 # What a job has beside the model: Python with torch and open_clip, and Snakemake, which runs twice inside a SLURM job.
 PROGRAM_MB, SNAKEMAKE_MB = 1000, 600
@@ -43,7 +49,8 @@ PROGRAM_MB, SNAKEMAKE_MB = 1000, 600
 CUDA_MB = 3000
 # A parameter in float32, once as read from the file and once in the model.
 BYTES_A_PARAMETER = 8
-SAMPLES_A_PASS = 16
+# What the engine takes in one pass on the CPU, if memory allows.
+SAMPLES_A_PASS = 32
 # A GPU is at least this much faster than one thread (some 20 against some 10,000 GFLOP/s). Low and not measured.
 GPU_FACTOR = 100
 # Python, torch and the two Snakemakes; on a busy file system, that is minutes.
@@ -94,14 +101,14 @@ def _size(model: Mapping[str, Any]) -> tuple[float, float]:
 def sample_cost(model: Mapping[str, Any]) -> tuple[float, float]:
     """Megabytes and seconds of one sample (image, path point), forward and backward on one thread.
 
-    Interpolated between the measured models by parameters, and in proportion to the pixels.
+    As of the dearest measured model with half to twice as many parameters (of all, if there is none), in proportion to
+    the pixels, and beyond the largest in proportion to the parameters.
     """
     millions, pixels = _size(model)
-    rows = sorted(MEASURED, key=lambda row: row.parameters)
-    above = [row for row in rows if row.parameters >= millions] or rows[-1:]
-    costly = max(above[:2] if len(above) > 1 else above, key=lambda row: row.sample_s / row.image_size**2)
-    scale = pixels / costly.image_size**2 * max(1.0, millions / costly.parameters)
-    return (costly.peak_mb - costly.load_mb) / SAMPLES_A_PASS * scale, costly.sample_s * scale
+    near = [row for row in MEASURED if 0.5 <= row.parameters / millions <= 2] or MEASURED
+    scale = pixels * max(1.0, millions / max(row.parameters for row in near))
+    megabytes = max((row.peak_mb - row.load_mb) / MEASURED_SAMPLES / row.image_size**2 for row in near)
+    return megabytes * scale, max(row.sample_s / row.image_size**2 for row in near) * scale
 
 
 def conductance_needs(
@@ -128,8 +135,12 @@ def conductance_needs(
     millions, _ = _size(model)
     megabytes, seconds = sample_cost(model)
     memory = PROGRAM_MB + SNAKEMAKE_MB + millions * BYTES_A_PARAMETER + (CUDA_MB if gpu else megabytes * SAMPLES_A_PASS)
-    work = datasets * images * (points + 1) * seconds / (GPU_FACTOR if gpu else max(1, threads))
+    work = datasets * images * (points + 1) * seconds / _speed(gpu, threads)
     return _rounded(memory, START_MINUTES + SAFETY * work / 60, attempt)
+
+
+def _speed(gpu: bool, threads: int) -> float:
+    return GPU_FACTOR if gpu else max(1, threads)
 
 
 def accuracy_needs(model: Mapping[str, Any], images: int, *, gpu: bool, threads: int = 1, attempt: int = 1) -> Needs:
@@ -137,7 +148,7 @@ def accuracy_needs(model: Mapping[str, Any], images: int, *, gpu: bool, threads:
     millions, _ = _size(model)
     megabytes, seconds = sample_cost(model)
     memory = PROGRAM_MB + SNAKEMAKE_MB + millions * BYTES_A_PARAMETER + (CUDA_MB if gpu else megabytes * SAMPLES_A_PASS)
-    work = images * (0.01 + seconds / 3 / (GPU_FACTOR if gpu else max(1, threads)))
+    work = images * (0.01 + seconds / 3 / _speed(gpu, threads))
     return _rounded(memory, START_MINUTES + SAFETY * work / 60, attempt)
 
 
@@ -152,8 +163,8 @@ def gather_needs(datasets: int, images: int, *, models: int = 1, attempt: int = 
 
 def datasets_in(minutes: float, model: Mapping[str, Any], *, images: int, points: int, gpu: bool) -> int:
     """How many datasets of a model fit into a time limit at the first attempt; at least 1."""
-    one = conductance_needs(model, 1, images=images, points=points, gpu=gpu).minutes - START_MINUTES
-    return max(1, math.floor((minutes - START_MINUTES) / max(one, 1e-9)))
+    one = SAFETY * images * (points + 1) * sample_cost(model)[1] / _speed(gpu, 1) / 60
+    return max(1, math.floor((minutes - START_MINUTES) / one))
 
 
 def _rounded(memory: float, minutes: float, attempt: int) -> Needs:
