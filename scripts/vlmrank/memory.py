@@ -28,10 +28,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _MESSAGES)
 
 
-def _number(path: str) -> int | None:
+def _number(path: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        return int(Path(path).read_text())
+        return int(path.read_text())
     return None
+
+
+def _control_groups(root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> list[Path]:
+    """The process's control group (version 2) and all above it; a scheduler's memory limit is set on one of them."""
+    with contextlib.suppress(OSError):
+        for line in process.read_text().splitlines():
+            if line.startswith("0::"):
+                own = root / line[3:].lstrip("/")
+                return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
+    return [root]
 
 
 def _cpu_bytes() -> int:
@@ -39,9 +49,10 @@ def _cpu_bytes() -> int:
     with contextlib.suppress(OSError):
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) << 10
-    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
-    if limit is not None and used is not None:
-        free = min(free, limit - used)
+    for group in _control_groups():
+        limit, used = _number(group / "memory.max"), _number(group / "memory.current")
+        if limit is not None and used is not None:
+            free = min(free, limit - used)
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
