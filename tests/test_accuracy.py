@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import tiny_state, write_tiny
 
-from vlmrank.accuracy import measure_accuracies, zero_shot_accuracy
+from vlmrank.accuracy import measure_accuracies, measure_accuracy, zero_shot_accuracy
 from vlmrank.datasets import prepare_dataset
 from vlmrank.store import read_json
 
@@ -94,13 +96,27 @@ def test_the_bench_has_the_accuracy_that_was_measured_elsewhere(tmp_path):
     assert read_json(tmp_path / "b.json") == found
 
 
-@needs_bench
-def test_equals_clip_benchmark_from_the_images_on(theirs):
-    import torch
-
-    from vlmrank.accuracy import measure_accuracy
-    from vlmrank.images import open_image
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
     from vlmrank.zoo import load_model
+
+    return load_model(f"local-dir:{write_tiny(tmp_path_factory.mktemp('models') / 'tiny', tiny_state())}")
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Seven classes with a handful of noisy images each, and their card."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("cat", "dog", "polar bear", "yak", "ox", "emu", "gnu")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(3 + label):
+            noise = rng.integers(0, 60 + 20 * label, (40, 50, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "pets" / name / f"{number}.png")
+    return tmp_path / "pets"
+
+
+def test_equals_clip_benchmark_from_the_images_on(theirs, loaded, pets):
+    import torch
 
     class Images(torch.utils.data.Dataset):
         def __init__(self, card, preprocess):
@@ -110,39 +126,52 @@ def test_equals_clip_benchmark_from_the_images_on(theirs):
             return len(self.records)
 
         def __getitem__(self, index):
-            return self.preprocess(open_image(self.records[index]["path"])), self.records[index]["label"]
+            with Image.open(self.records[index]["path"]) as image:
+                return self.preprocess(image), self.records[index]["label"]
 
-    folder = BENCH / "datasets" / "silhouettes16"
-    card = prepare_dataset("s", "source", "folder", str(folder / "test"), classes=str(folder / "dataset.yaml"))
-    loaded = load_model(f"local-dir:{BENCH / 'models' / 'ViT-xs-16--trunk'}")
-    found = measure_accuracy(loaded, card)
-    batches = torch.utils.data.DataLoader(Images(card, loaded.preprocess), batch_size=50)
+    card = prepare_dataset("pets", "source", "folder", str(pets))
+    card["templates"] = ["a photo of a {c}.", "a {c}, drawn."]
+    found = measure_accuracy(loaded, card, batch=10)
+    assert 0 < found["acc1"] < 1
+    batches = torch.utils.data.DataLoader(Images(card, loaded.preprocess), batch_size=7)
     expected = theirs.evaluate(
         loaded.model, batches, loaded.tokenizer, card["classes"], card["templates"], "cpu", amp=False
     )
+    assert set(expected) == {"acc1", "acc5", "mean_per_class_recall"}
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-12)
 
 
-@needs_bench
-def test_images_that_cannot_be_read_are_named_and_left_out(tmp_path):
-    from vlmrank.accuracy import measure_accuracy
-    from vlmrank.zoo import load_model
-
-    loaded = load_model(f"local-dir:{BENCH / 'models' / 'ViT-xs-16--trunk'}")
-    for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
-        Image.new("RGB", (20, 20), "red").save(tmp_path / name / "good.png")
-    (tmp_path / "cat" / "bad.png").write_bytes(b"not an image")
-    card = prepare_dataset("pets", "source", "folder", str(tmp_path))
+def test_images_that_cannot_be_read_are_named_and_left_out(loaded, pets):
+    (pets / "cat" / "bad.png").write_bytes(b"not an image")
+    card = prepare_dataset("pets", "source", "folder", str(pets))
     found = measure_accuracy(loaded, card)
-    assert found["n"] == 2
+    assert found["n"] == card["n_test"] - 1
     assert [image["id"] for image in found["failed_images"]] == ["cat/bad.png"]
-    for name in ("cat", "dog"):
-        (tmp_path / name / "good.png").write_bytes(b"")
+    for path in pets.rglob("*.png"):
+        path.write_bytes(b"")
     found = measure_accuracy(loaded, card)
     assert (found["status"], found["acc1"]) == ("failed", None)
-    assert "none of the 3 labelled images" in found["reason"]
+    assert f"none of the {card['n_test']} labelled images" in found["reason"]
+
+
+def test_logits_that_are_not_finite_are_a_failure(loaded, pets):
+    import torch
+
+    class Broken(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def encode_text(self, tokens):
+            return tokens[:, :4].float()
+
+        def encode_image(self, images):
+            return torch.full((len(images), 4), torch.nan)
+
+    broken = dataclasses.replace(loaded, model=Broken())
+    found = measure_accuracy(broken, prepare_dataset("pets", "source", "folder", str(pets)))
+    assert (found["status"], found["reason"]) == ("failed", "the model's logits are not finite")
 
 
 def test_a_failed_model_and_a_failed_dataset_are_rows(tmp_path):

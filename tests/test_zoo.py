@@ -11,37 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import TINY, tiny_state, write_tiny
 
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.hub import hub_is_reachable, url_file
 from vlmrank.weights import check_weights, file_sha256, hub_place
 from vlmrank.zoo import choose_device, fetch_model, load_model, registered_as
 
-TINY = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-
 
 @pytest.fixture(scope="module")
 def state():
-    import open_clip
-
-    torch.manual_seed(0)
-    return open_clip.CLIP(**TINY).state_dict()
+    return tiny_state()
 
 
 @pytest.fixture
 def folder(tmp_path, state):
     """A model as `local-dir:` takes it."""
-    from safetensors.torch import save_file
-
-    place = tmp_path / "my models" / "tiny--a"
-    place.mkdir(parents=True)
-    (place / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {"mean": [0.5] * 3}}))
-    save_file({name: value.contiguous() for name, value in state.items()}, place / "open_clip_model.safetensors")
-    return place
+    return write_tiny(tmp_path / "my models" / "tiny--a", state)
 
 
 @pytest.fixture

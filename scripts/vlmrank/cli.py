@@ -25,7 +25,7 @@ CACHE = "resources/weights"
 
 
 def limits(text: str) -> tuple[float | None, float | None]:
-    """Read `100M-1B`, `-500M`, `224-` or `224` as (least, most).
+    """Read `100M-1B`, `224-`, `224` or `-500M` as (least, most).
 
     Examples
     --------
@@ -34,7 +34,7 @@ def limits(text: str) -> tuple[float | None, float | None]:
     """
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)([KMGB]?))?(-)?(?:(\d+(?:\.\d+)?)([KMGB]?))?", text.strip().upper())
     if match is None or not (match[1] or match[4]) or (match[1] and match[4] and not match[3]):
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number, or a range such as 100M-1B, -500M or 224-")
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number, or a range such as 100M-1B, 0-500M or 224-")
     low = float(match[1]) * SUFFIXES[match[2]] if match[1] else None
     high = float(match[4]) * SUFFIXES[match[5]] if match[4] else None
     if not match[3]:
@@ -244,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     models.add_argument("--family", action="append", default=[], metavar="NAME", help="ViT, SigLIP, ResNet, ...")
     models.add_argument("--data", action="append", default=[], metavar="NAME", help="LAION-2B, DataComp, OpenAI, ...")
-    models.add_argument("--parameters", type=limits, default=(None, None), metavar="RANGE", help="100M-1B, -500M, ...")
+    models.add_argument("--parameters", type=limits, default=(None, None), metavar="RANGE", help="100M-1B, 0-500M, 1B-")
     models.add_argument("--image-size", type=limits, default=(None, None), metavar="RANGE", help="224, 224-336, ...")
     models.add_argument("--name", default="", metavar="REGEX", help="searched in <architecture>--<tag>")
     models.add_argument("--published", metavar="TABLE", help="only weights that this table of accuracies has")
