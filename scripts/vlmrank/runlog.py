@@ -150,7 +150,10 @@ def outcome(pairs: str | os.PathLike[str]) -> Outcome:
         every = len(names) == both[both["model"] == model]["dataset"].nunique()
         lines.append(f"  {model} on {'every dataset' if every and len(names) > 1 else ', '.join(names)}: {reason}")
     left_out = both[(both["status"] != FAILED) & both["reason"].str.startswith(LEFT_OUT)]
-    notes = [f"  {dataset}: {reason}" for (dataset, reason), _ in left_out.groupby(["dataset", "reason"], sort=False)]
+    notes = [
+        f"  {dataset}: {reason.removeprefix(LEFT_OUT)}"
+        for (dataset, reason), _ in left_out.groupby(["dataset", "reason"], sort=False)
+    ]
     return Outcome(
         pairs=len(both.drop_duplicates(["model", "dataset"])),
         failed=len(bad_pairs.drop_duplicates(["model", "dataset"])) or len(whole),
@@ -176,7 +179,8 @@ def last_lines(results: str | os.PathLike[str], targets: Sequence[str], *, since
     pairs, report = results / "pairs.csv", results / "report.html"
     if pairs.exists():
         found = outcome(pairs)
-        earlier = "" if pairs.stat().st_mtime >= since - 1 else " (as of an earlier run)"
+        written = pairs.stat().st_mtime
+        earlier = "" if written >= since - 1 else time.strftime(" (as of %Y-%m-%d %H:%M)", time.localtime(written))
         if found.notes:
             lines += ["Left out:", *found.notes]
         if found.lines:
