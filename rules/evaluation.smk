@@ -18,7 +18,7 @@ rule relate_classes:
     benchmark:
         "<benchmarks>/relate_classes/all.tsv"
     group:
-        "gather"
+        "classes" if LABELLED else "gather"
     conda:
         "../envs/cpu.yaml"
     resources:
