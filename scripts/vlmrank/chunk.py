@@ -207,6 +207,7 @@ class _Chunk:
         places = self.waiting.pop(identity)
         for dataset, output in places[:1] if pair.ok else places:
             named = {**pair.attributes, "model": self.model["model"], "dataset": dataset["dataset"]}
+            named["activation"] = self.model.get("activation") or ""
             write_pair(output, Pair(**{**vars(pair), "attributes": named}))
             if not pair.ok:
                 self.done(dataset, f"FAILED: {pair.attributes['reason']}")
