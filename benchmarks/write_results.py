@@ -99,8 +99,13 @@ def first_paragraph(bench: Bench) -> str:
         behind, unsure, ahead = [], [], []
         for name in unlabelled:
             row = paired.loc[(method, name, MAIN)]
-            told = f"{bench.title(name)} ({row['mean']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}])"
-            (ahead if row["ci_low"] > 0 else unsure if row["mean"] > 0 else behind).append(told)
+            title = bench.title(name)
+            if row["ci_low"] > 0:
+                ahead.append(title)
+            elif row["mean"] > 0:
+                unsure.append(title)
+            else:
+                behind.append(f"{title} ({row['mean']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}])")
         lines.append(f"**{bench.title(method)}** has {cell(summary.loc[(method, MAIN)])}, {gain:+.1f} % beside SWAB.")
         if behind:
             lines.append(f"It **does not win** against {'; '.join(behind)}.")
@@ -201,31 +206,35 @@ def conductance_tables(bench: Bench, folders: Sequence[Path]) -> str:
     return _ablation(bench, together, base, [base, *(name for name in names if name != base)])
 
 
-def cost_table(bench: Bench, config: Mapping[str, object], used: int) -> str:
-    """Seconds a model and target, from the pair files and the embedding of labelled images."""
-    pairs = sorted((bench.results / "conductance").glob("*/*.h5"))
-    found = [(path.parent.name.split("--")[0], read_pair_attributes(path)) for path in pairs]
-    kept = int(config["images"]["per_dataset"])
-    seconds = pd.DataFrame(
-        [(family, one["seconds"] * used / kept) for family, one in found if one.get("status") == "ok"],
-        columns=["tower", "seconds"],
-    )
-    timed = sorted((bench.results / "benchmarks" / "embed_peers").glob("*.tsv"))
-    per_image = {}
-    for path in timed:
-        spent = pd.read_csv(path, sep="\t")["s"].mean()
-        total = int(config["evaluation"]["labelled"]) * len(bench.splits["all"])
-        per_image.setdefault(path.stem.split("--")[0], []).append(spent / total)
-    rows = []
-    for family, group in seconds.groupby("tower"):
-        one = float(np.median(per_image[family])) if family in per_image else np.nan
-        mine = group["seconds"].median()
-        timed_too = [f"{400 * one:.2f}", f"{mine / one:.0f}"] if np.isfinite(one) else ["", ""]
-        rows.append([family, f"{mine:.2f}", *timed_too])
-    return table(
-        ["tower", f"conductance of {used} images, s", "accuracy on 400 labelled images, s", "breaks even at images"],
-        rows,
-    )
+def cost_table(results: Path) -> str:
+    """CPU seconds a model and a new target, as `benchmarks/measure_cost.py` measured them."""
+    cost = pd.read_csv(results / "cost.csv")
+    rows = [
+        [
+            row.tower,
+            f"{row.conductance_s:.2f}",
+            f"{row.accuracy_s:.2f}",
+            f"{row.conductance_s / (row.accuracy_s / row.test_images):.0f}",
+        ]
+        for row in cost.itertuples()
+    ]
+    first = cost.iloc[0]
+    heads = [f"conductance of {first.images:.0f} images, s", f"accuracy on {first.test_images:.0f} labelled images, s"]
+    return table(["tower", *heads, "as many test images cost the same"], rows)
+
+
+def provenance(results: Path) -> str:
+    """How the conductance files came about."""
+    found = [read_pair_attributes(path) for path in sorted((results / "conductance").glob("*/*.h5"))]
+    outside = [one for one in found if len(str(one.get("identity") or "")) < 32]
+    rules = sorted({str(one.get("quadrature")) for one in found})
+    told = f"{len(found)} conductance files ({', '.join(rules)})."
+    if outside:
+        told += (
+            f" {len(outside)} of them were computed ahead of the run by a script of the same definition and put in "
+            "their place: the workflow's own conductance stage did not make them."
+        )
+    return told
 
 
 def bench_summary(bench: Bench) -> pd.DataFrame:
@@ -255,8 +264,8 @@ def write_results(results: Path, docs: Path, splits: Path, config: Mapping[str, 
     models = len(list((results / "conductance").iterdir()))
     parts = [
         "# Does it pick the right model?",
-        "*Written by `benchmarks/write_results.py` from the outputs of `snakemake --configfile config/bench.yaml`; "
-        "no figure on this page is typed by hand.*",
+        "*Written by `benchmarks/write_results.py` from the outputs of the bench (`config/bench.yaml`; how its "
+        "conductance files came about is said at the end); no figure on this page is typed by hand.*",
         first_paragraph(bench),
         "## NDCG@5 of every method",
         f"{models} models; each dataset in turn is the target, all others are sources; {used} images a dataset, mean "
@@ -293,13 +302,14 @@ def write_results(results: Path, docs: Path, splits: Path, config: Mapping[str, 
         ]
     parts += [
         "## What it costs",
-        f"Median seconds a model and a new target on one CPU core. The method needs {used} unlabelled images, forward "
-        f"and backward at {config['conductance']['points']} points of the path; evaluating needs a labelled test set, "
-        "forward once an image. Below the number of images in the last column, evaluating takes less computing than "
-        "the method: what the method saves there is the labelling.",
-        cost_table(bench, config, int(used)),
+        f"CPU seconds a model and a new target, one core. The method needs {used} unlabelled images, forward and "
+        f"backward at {config['conductance']['points']} points of the path, and no label; evaluating needs a labelled "
+        "test set, forward once an image. With fewer test images than in the last column evaluating takes less "
+        "computing than the method: what the method saves is the labelling. The sources' conductance is computed once.",
+        cost_table(results),
         "## Settings of this run",
         settings + ".",
+        provenance(results),
     ]
     (docs / "results").mkdir(parents=True, exist_ok=True)
     (docs / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

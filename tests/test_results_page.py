@@ -55,7 +55,12 @@ def results(tmp_path):
     described = [(name, title, group, "", sees) for name, (title, group, sees, _) in METHODS.items()]
     columns = ["method", "title", "group", "looks_at", "uses_target_labels"]
     write_csv(folder / "methods.csv", pd.DataFrame(described, columns=columns))
-    write_pair(tmp_path / "bench/conductance/ViT--a/d0.h5", Pair(attributes={"status": "ok", "seconds": 4.0}))
+    write_pair(tmp_path / "bench/conductance/ViT--a/d0.h5", Pair(attributes={"status": "ok", "quadrature": "by hand"}))
+    cost = pd.DataFrame([("ViT", 16, 2.0, 400, 8.0)])
+    write_csv(
+        tmp_path / "bench/cost.csv",
+        cost.set_axis(["tower", "images", "conductance_s", "test_images", "accuracy_s"], axis=1),
+    )
     (tmp_path / "splits.yaml").write_text(f"choose: {TARGETS[:2]}\nreport: {TARGETS[2:]}\n")
     return tmp_path
 
@@ -69,7 +74,8 @@ def test_page_and_summary(results):
     assert fused.index("does not win") < fused.index("average rank") < fused.index("excludes zero of SWAB")
     assert "LogME" in first
     assert "| rank = 2 |" in page and "| points=8 |" in page and "| base |" in page
-    assert "| ViT | 1.00 |" in page  # 4 s for 64 images, 16 are used
+    assert "| ViT | 2.00 | 8.00 | 100 |" in page
+    assert "1 of them were computed ahead of the run" in page
     summary = pd.read_csv(results / "docs" / "results" / "bench_summary.csv")
     assert list(summary.columns) == ["method", "split", "metric", "mean", "ci_low", "ci_high", "uses_target_labels"]
     assert set(summary["split"]) == {"choose", "report", "all"}
