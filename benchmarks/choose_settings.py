@@ -11,7 +11,7 @@ zoo, which moves less by the luck of single models; weighted tau. Means over the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -67,15 +67,27 @@ def _tasks(pairs: Sequence[Pair], unit: str, images: int, draw: int, seed: int) 
     return [represent(one) for one in blocks]
 
 
-def _divergence(pairs: Sequence[Pair], changed: Mapping, images: int, draw: int, seed: int) -> np.ndarray:
-    unit = changed.get("unit", "")
-    tasks = _tasks(pairs, unit, changed.get("images", images), draw, seed)
-    settings = ALIGNMENT | {key: changed[key] for key in ALIGNMENT if key in changed}
-    prior = block_prior(np.stack([task.block_profile for task in tasks]), depth=settings.pop("depth"))
-    importance = np.stack([align_blocks(task.block_mass, prior, **settings).importance for task in tasks])
-    centre = [np.zeros(values.shape[1]) for values in tasks[0].blocks] if unit == "not centred" else None
-    options = {key: changed[key] for key in PARTS if key in changed}
-    return directional_conductance_divergence(tasks, importance, centre=centre, **options).dcd
+def _importance(tasks: Sequence[Representation], *, depth: float, epsilon: float, rho: float) -> np.ndarray:
+    prior = block_prior(np.stack([task.block_profile for task in tasks]), depth=depth)
+    return np.stack([align_blocks(task.block_mass, prior, epsilon=epsilon, rho=rho).importance for task in tasks])
+
+
+def _divergences(pairs: Sequence[Pair], images: int, draw: int, seed: int) -> dict[str, np.ndarray]:
+    """Name -> divergence [T, T] of one draw; what several settings share is computed once."""
+    tasks, importance, found = {}, {}, {}
+    for name, changed in DIVERGENCES.items():
+        unit, size = changed.get("unit", ""), changed.get("images", images)
+        settings = ALIGNMENT | {key: changed[key] for key in ALIGNMENT if key in changed}
+        of_tasks, of_blocks = (unit, size), (unit, size, *settings.values())
+        if of_tasks not in tasks:
+            tasks[of_tasks] = _tasks(pairs, unit, size, draw, seed)
+        some = tasks[of_tasks]
+        if of_blocks not in importance:
+            importance[of_blocks] = _importance(some, **settings)
+        centre = [np.zeros(values.shape[1]) for values in some[0].blocks] if unit == "not centred" else None
+        options = {key: changed[key] for key in PARTS if key in changed}
+        found[name] = directional_conductance_divergence(some, importance[of_blocks], centre=centre, **options).dcd
+    return found
 
 
 def look_at_model(folder: Path, *, datasets: Sequence[str], images: int, draws: int, seed: int) -> dict:
@@ -87,15 +99,13 @@ def look_at_model(folder: Path, *, datasets: Sequence[str], images: int, draws: 
     ]
     logits = [[pair.logits[index] for pair, index in zip(pairs, one, strict=True)] for one in chosen]
     statistics = [[prediction_statistics(values) for values in one] for one in logits]
+    divergences = [_divergences(pairs, images, draw, seed) for draw in range(draws)]
     return {
         "logits": logits,
         "statistics": {
             name: np.array([[values[name] for values in one] for one in statistics]) for name in statistics[0][0]
         },
-        "divergence": {
-            name: np.stack([_divergence(pairs, changed, images, draw, seed) for draw in range(draws)])
-            for name, changed in DIVERGENCES.items()
-        },
+        "divergence": {name: np.stack([one[name] for one in divergences]) for name in DIVERGENCES},
     }
 
 
