@@ -33,9 +33,10 @@ def main(snakemake) -> None:
     )
     write_csv(output.methods, describe_methods(methods))
     targets = found.metrics["target"].nunique()
-    announce(f"{len(methods) - len(found.left_out)} methods compared on {targets} datasets")
+    left_out = f"; left out, with reasons in {snakemake.log[0]}: {', '.join(found.left_out)}" if found.left_out else ""
+    announce(f"{len(methods) - len(found.left_out)} methods compared on {targets} datasets{left_out}")
     for method, reason in found.left_out.items():
-        announce(f"not compared: {method}: {reason}")
+        print(f"{method}: {reason}")
 
 
 if "snakemake" in globals():
