@@ -87,7 +87,13 @@ rule gather_evidence:
         variants=config["evaluation"]["variants"],
         variant_draws=config["evaluation"]["variant_draws"],
         seed=config["seed"],
-        code=code("vlmrank.evidence:gather_evidence", "vlmrank.evidence:add_peers", "vlmrank.evidence:write_evidence"),
+        code=code(
+            "vlmrank.evidence:gather_evidence",
+            "vlmrank.evidence:add_peers",
+            "vlmrank.evidence:write_evidence",
+            "vlmrank.peers:read_features",
+            "vlmrank.classes:read_relations",
+        ),
     script:
         "../scripts/gather_evidence.py"
 
@@ -132,6 +138,7 @@ rule evaluate_methods:
             "vlmrank.evaluation",
             "vlmrank.baselines",
             "vlmrank.evidence:assemble_evidence",
+            "vlmrank.evidence:read_evidence",
             "vlmrank.classes:read_relations",
         ),
     script:

@@ -30,7 +30,10 @@ rule rank_models:
         options=config["ranking"],
         seed=config["seed"],
         code=code(
-            "vlmrank.ranking:aggregate_ranks", "vlmrank.predictions:committee_agreement", "vlmrank.store:write_csv"
+            "vlmrank.ranking:aggregate_ranks",
+            "vlmrank.predictions:align_logits",
+            "vlmrank.predictions:committee_agreement",
+            "vlmrank.store:write_csv",
         ),
     script:
         "../scripts/rank_models.py"
