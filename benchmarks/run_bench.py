@@ -6,10 +6,11 @@ PYTHONPATH=scripts python benchmarks/run_bench.py [--cores 2] [--dry-run] [--mai
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 CONFIG = "config/bench.yaml"
 # Each differs from `base` in what it names; K is 16 in all of them.
@@ -24,22 +25,23 @@ PARTS = {
 }
 
 
-def command(cores: int, *, results: str, part: dict[str, object] | None) -> list[str]:
-    """The snakemake call of one run; `part` is None for the main run."""
+def command(cores: int, *, results: Path, part: dict[str, object] | None) -> list[str]:
+    """The snakemake call of one run; `part` is None for the main run, else one more configuration file is read."""
     call = ["snakemake", "--cores", str(cores), "--configfile", CONFIG]
     if part is None:
         return call
     changed = {
         "models": "config/bench/models_part.tsv",
-        "results": results,
+        "results": str(results),
         "store": "results/bench/store",
         "images": {"per_dataset": 16},
-        "evaluation": {"draws": 1, "labelled": 0, "encoder": "zoo", "methods": "default", "variants": {}},
+        "evaluation": {"draws": 1, "labelled": 0, "encoder": "zoo", "methods": "default"},
+        "conductance": part,
     }
-    if part:
-        changed["conductance"] = part
-    settings = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changed.items()]
-    return [*call, "--until", "evaluate_methods", "--config", *settings]
+    results.mkdir(parents=True, exist_ok=True)
+    config = results / "config.yaml"
+    config.write_text(yaml.safe_dump(changed), encoding="utf-8")
+    return [*call, str(config), "--until", "evaluate_methods"]
 
 
 def main() -> int:
@@ -53,7 +55,7 @@ def main() -> int:
         sys.exit("benchzoo/ is not here: unpack the bench into it first")
     runs = {"": None} if arguments.main_only else {"": None, **PARTS}
     for name, part in runs.items():
-        call = command(arguments.cores, results=f"results/bench-{name}", part=part)
+        call = command(arguments.cores, results=Path(f"results/bench-{name}"), part=part)
         done = subprocess.run([*call, *(["--dry-run", "--quiet"] if arguments.dry_run else [])], check=False)
         if done.returncode:
             return done.returncode

@@ -6,14 +6,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from vlmrank.evaluation import METRICS
 from vlmrank.store import Pair, write_csv, write_pair
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEC = importlib.util.spec_from_file_location("write_results", ROOT / "benchmarks" / "write_results.py")
-write_results = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(write_results)
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+run_bench, write_results = load("run_bench"), load("write_results")
 
 TARGETS = [f"d{index}" for index in range(6)]
 METHODS = {
@@ -83,3 +91,12 @@ def test_page_and_summary(results):
     assert row["ci_low"].item() <= row["mean"].item() <= row["ci_high"].item()
     np.testing.assert_allclose(row["mean"], 0.3, atol=0.02)
     assert summary.loc[summary["method"] == "logme", "uses_target_labels"].all()
+
+
+def test_a_part_of_the_bench_is_one_more_configuration_file(tmp_path):
+    assert run_bench.command(2, results=tmp_path, part=None)[-2:] == ["--configfile", "config/bench.yaml"]
+    call = run_bench.command(2, results=tmp_path / "bench-points=8", part=run_bench.PARTS["points=8"])
+    written = yaml.safe_load((tmp_path / "bench-points=8" / "config.yaml").read_text())
+    assert str(tmp_path / "bench-points=8" / "config.yaml") in call
+    assert written["conductance"] == {"points": 8}
+    assert written["results"].endswith("bench-points=8")
