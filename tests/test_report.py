@@ -164,6 +164,14 @@ def test_many_targets_share_the_explanations(tmp_path, monkeypatch):
     assert [len(target["why"]) for target in data_of(page_of(folder))["targets"]] == [20, 20]
 
 
+def test_a_ranking_without_images_says_so(tmp_path):
+    folder = synthetic.write_results(tmp_path / "results", models=8, datasets=8, conductance=False)
+    run = collect.collect(folder)
+    found = answer.answer(run, "target_0", quality.run_checks(run))
+    assert [check.severity for check in found.checks if check.name == "Number of target images"] == [1]
+    assert "unlabelled" not in re.sub(r"<script.*?</script>", "", page_of(folder), flags=re.S)
+
+
 def test_packed_matrix_comes_back():
     import base64
 

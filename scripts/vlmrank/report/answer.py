@@ -165,6 +165,20 @@ def track_record(run: Run, preferred: str | None = None) -> dict[str, Any] | Non
     return found
 
 
+def _images(target: str, images: int, *, seen: bool) -> Check:
+    name = "Number of target images"
+    if not seen:
+        found = "No image of the task was looked at: the ranking follows the accuracies on the known tasks alone."
+        return Check(name, 1, found, "A run with conductance adapts the ranking to the task.", target=target)
+    return Check(
+        name,
+        3 if images < 4 else 2 if images < 8 else 0,
+        f"Decided from {plural(images, 'unlabelled image')} of the task.",
+        "Add images; 16 to 64 are enough." if images < 8 else "",
+        target=target,
+    )
+
+
 def _evidence(run: Run, target: str, picks: list[Pick], images: int, near: np.ndarray, record: Any) -> list[Check]:
     """The checks that concern one target."""
     sources = len(run.sources)
@@ -178,13 +192,7 @@ def _evidence(run: Run, target: str, picks: list[Pick], images: int, near: np.nd
             else "",
             target=target,
         ),
-        Check(
-            "Number of target images",
-            3 if images < 4 else 2 if images < 8 else 0,
-            f"Decided from {plural(images, 'unlabelled image')} of the task.",
-            "Add images; 16 to 64 are enough." if images < 8 else "",
-            target=target,
-        ),
+        _images(target, images, seen=bool(run.quality)),
     ]
     if picks and picks[0].high is not None and len(picks) > 1:
         width = picks[0].high - picks[0].low + 1
@@ -267,7 +275,7 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
     picks = _picks(run, target)
     card = next((card for card in run.datasets if card["dataset"] == target), {})
     used = [pair.images for pair in run.quality if pair.dataset == target and pair.status == store.OK]
-    images = max(used) if used else len(card.get("images") or ())
+    images = max(used) if used else len(card.get("images") or ()) if run.quality else 0
     near = pooled_divergence(run)
     record = track_record(run, method)
     evidence = _evidence(run, target, picks, images, near, record)
