@@ -168,7 +168,7 @@ def evaluate_published(
     write_csv(folder / "differences.csv", gained)
     write_csv(folder / "methods.csv", describe_methods(methods))
     settings = {"method": METHOD, **(config or {})}
-    build_report(results, results / "report.html", config=settings, method="average_rank", figures=results / "figures")
+    build_report(results, results / "report.html", config=settings, method="average_rank")
     known = reference_metrics(matrix, datasets.index(reference)) if reference else {}
     return PublishedRun(summary, found.left_out, known, rankings)
 
