@@ -126,9 +126,10 @@ def build(name: str, images: Tensor, device: torch.device) -> nn.Module:
         for path, parameter in tower.named_parameters():
             if "gamma" in path or "layer_scale" in path:
                 parameter.fill_(0.3)
-        norms = [module for module in tower.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
+        norms = {path: module for path, module in tower.named_modules() if isinstance(module, nn.BatchNorm2d)}
+        for path, norm in norms.items():  # branches are small beside the residual stream, as in a trained tower
             nn.init.uniform_(norm.weight, 0.5, 1.0)
+            norm.weight *= 0.2 if path.endswith("bn3") else 1.0
             nn.init.normal_(norm.bias, 0.0, 0.2)
             norm.momentum = None  # cumulative
         if norms:
