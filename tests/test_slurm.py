@@ -261,9 +261,9 @@ def test_a_full_disk_and_a_killed_head_lose_nothing(tmp_path, heads):
 
         # The same command, at once: the orphan keeps its pair, the new jobs take others, none is computed twice.
         process = work.start(faults=True)
-        wait_for(lambda: len(held()) == 3, 400)
+        wait_for(lambda: len(held()) > 1 or "waiting for another process" in work.output.read_text(), 400)
         holders = [json.loads(path.read_text())["job"] for path in held()]
-        assert len(set(holders)) == 3 and orphan["JobId"] in holders
+        assert len(set(holders)) == len(holders) and orphan["JobId"] in holders
         (work.folder / "go").touch()
         assert work.finish(process) == 0, work.output.read_text()[-3000:]
         assert kept.items() <= work.pair_files().items()
