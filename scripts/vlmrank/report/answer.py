@@ -261,7 +261,7 @@ def _confidence(picks: list[Pick], checks: list[Check]) -> str:
     if first.low is None or first.high is None:
         return "low"
     width, count = first.high - first.low + 1, len(picks)
-    if count > 5:
+    if count > 7:  # among fewer, nearly everyone is in the top five
         chance = first.p_top5 or 0.0
         level = 2 if chance >= 0.9 and width <= max(3, 0.15 * count) else 1 if chance >= 0.6 else 0
     else:

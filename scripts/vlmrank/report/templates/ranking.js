@@ -20,8 +20,8 @@
   if (data.targets.some((item) => Object.keys(item.truth).length)) {
     columns.push({ key: "accuracy", label: "Accuracy here", numeric: true, descending: true, value: (r) => r.accuracy, class: "optional" });
   }
-  const few = Math.max(...data.targets.map((item) => item.rows.filter((row) => row[1] !== null).length)) <= 5;
-  if (few) columns.splice(3, 1); // among five models everyone is in the top five
+  const few = Math.max(...data.targets.map((item) => item.rows.filter((row) => row[1] !== null).length)) <= 7;
+  if (few) columns.splice(3, 1); // among so few nearly everyone is in the top five
   const view = { rows: [], sort: "rank", descending: false, all: false, open: new Set() };
 
   const read = () => target().rows.map((row, place) => ({
