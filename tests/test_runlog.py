@@ -32,6 +32,7 @@ def test_a_model_that_failed_as_a_whole_is_one_line(tmp_path):
     found = runlog.outcome(path)
     assert (found.pairs, found.failed) == (4, 2)
     assert found.lines == ("  bad (all its pairs): no weights",)
+    assert found.rules == ("fetch_model", "compute_conductance", "measure_accuracy")
 
 
 def test_pairs_of_one_model_with_one_reason_are_one_line(tmp_path):
@@ -45,6 +46,7 @@ def test_pairs_of_one_model_with_one_reason_are_one_line(tmp_path):
     found = runlog.outcome(path)
     assert found.lines == ("  a on every dataset: not finite", "  b on x, y: too large")
     assert found.notes == ("  z: image 1.png: no image",)
+    assert found.rules == ("compute_conductance",)
     assert (found.pairs, found.failed) == (7, 5)
 
 

@@ -23,7 +23,7 @@ from vlmrank.store import FAILED, read_csv
 
 # The file that jobs append their lines to; set by the head process, inherited by its jobs.
 CHANNEL = "VLMRANK_RUN_LOG"
-AGAIN = "Try them again with: snakemake --forcerun compute_conductance measure_accuracy (finished ones are kept)"
+AGAIN = "Try them again with: snakemake --forcerun {rules} (finished pairs are kept)"
 # How the reason of a pair begins that succeeded without some of its images.
 LEFT_OUT = "left out: "
 logger = logging.getLogger("vlmrank")
@@ -124,10 +124,14 @@ def close_channel(results: str | os.PathLike[str], targets: Sequence[str]) -> No
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `pairs.csv` says: how many (model, dataset) pairs there are, how many failed, and a line for each cause."""
+    """What `pairs.csv` says: how many (model, dataset) pairs there are, how many failed, and a line for each cause.
+
+    `rules` are the rules to run again once the causes are mended.
+    """
 
     pairs: int
     failed: int
+    rules: tuple[str, ...]
     lines: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -154,7 +158,14 @@ def outcome(pairs: str | os.PathLike[str]) -> Outcome:
         f"  {dataset}: {reason.removeprefix(LEFT_OUT)}"
         for (dataset, reason), _ in left_out.groupby(["dataset", "reason"], sort=False)
     ]
+    made_by = {
+        "fetch_model": (whole["model"] != "").any(),
+        "prepare_dataset": (whole["dataset"] != "").any(),
+        "compute_conductance": (table["stage"] == "conductance").any(),
+        "measure_accuracy": (table["stage"] == "accuracy").any(),
+    }
     return Outcome(
+        rules=tuple(rule for rule, concerned in made_by.items() if concerned),
         pairs=len(both.drop_duplicates(["model", "dataset"])),
         failed=len(bad_pairs.drop_duplicates(["model", "dataset"])) or len(whole),
         lines=tuple(lines),
@@ -184,7 +195,8 @@ def last_lines(results: str | os.PathLike[str], targets: Sequence[str], *, since
         if found.notes:
             lines += ["Left out:", *found.notes]
         if found.lines:
-            lines += [f"{found.failed} of {found.pairs} pairs failed{earlier}:", *found.lines, AGAIN]
+            again = AGAIN.format(rules=" ".join(found.rules))
+            lines += [f"{found.failed} of {found.pairs} pairs failed{earlier}:", *found.lines, again]
         else:
             lines.append(f"All {found.pairs} pairs succeeded{earlier}.")
     if report.exists():
