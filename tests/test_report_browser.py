@@ -75,6 +75,7 @@ class Opened:
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, accept_downloads=True
         )
         self.page = self.context.new_page()
+        self.page.set_default_timeout(120_000)  # what is tested is the page, not how busy the machine is
         self.troubles: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda m: self.troubles.append(m.text) if m.type in ("error", "warning") else None)
