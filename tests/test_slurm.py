@@ -22,6 +22,10 @@ DATASETS = ("cats", "dogs", "tools")
 # What CI changes in the shipped profile: it looks at jobs sooner, and has no network file system to wait for.
 SOONER = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "20")
 FAULTS = Path(__file__).resolve().parent / "faults"
+slow = pytest.mark.skipif(
+    os.environ.get("VLMRANK_SLURM_FAULTS") != "1",
+    reason="faults take a scheduler some ten minutes: set VLMRANK_SLURM_FAULTS=1",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -165,6 +169,7 @@ def test_the_reduced_demo_runs_where_it_belongs(tmp_path, heads):
     assert "take " in work.output.read_text()
 
 
+@slow
 def test_jobs_that_die_are_tried_again_and_a_model_that_kills_is_named(tmp_path, heads):
     work = a_zoo(tmp_path / "faults", heads, "killer--one", "hungry--one", "slow--one", "cancelled--one")
     minutes = "attempt if wildcards.model.startswith('slow') else 20"
@@ -229,6 +234,7 @@ def a_small_disk(folder: Path, kilobytes: int):
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
+@slow
 def test_a_full_disk_and_a_killed_head_lose_nothing(tmp_path, heads):
     work = a_zoo(tmp_path / "heads", heads, "waiting--one", "waiting--two")
     with a_small_disk(work.folder / "results", 40_000):
