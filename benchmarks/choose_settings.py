@@ -25,7 +25,7 @@ from vlmrank.divergence import directional_conductance_divergence
 from vlmrank.evidence import draw_images, table_of
 from vlmrank.metrics import ndcg_at_k_score, weighted_tau_score
 from vlmrank.predictions import committee_agreement, prediction_statistics
-from vlmrank.ranking import percentile_ranks, source_weights
+from vlmrank.ranking import fuse_scores, percentile_ranks, source_weights
 from vlmrank.representation import Representation, represent
 from vlmrank.store import Pair, read_csv, read_pair
 
@@ -148,25 +148,33 @@ class Trial:
         return percentile_ranks(self.accuracy[:, self.others(target)]).mean(axis=1)
 
     def extra(self, draw: int, target: int, statistic: str, *, score: np.ndarray, **options) -> np.ndarray:
-        """[M] percentile ranks of a statistic of the predictions."""
+        """[M] a statistic of the predictions, higher is better."""
         if statistic == "agreement":
             logits = [one["logits"][draw][target] for one in self.looks]
-            values = committee_agreement(logits, score, **options).mean(axis=1)
-        else:
-            sign = -1.0 if statistic == "entropy" else 1.0
-            values = sign * np.array([one["statistics"][statistic][draw, target] for one in self.looks])
-        return percentile_ranks(values[:, None])[:, 0]
+            return committee_agreement(logits, score, **options).mean(axis=1)
+        sign = -1.0 if statistic == "entropy" else 1.0
+        return sign * np.array([one["statistics"][statistic][draw, target] for one in self.looks])
 
-    def fused(self, draw: int, target: int, *, statistic="agreement", fuse=1.0, sharpness=3.0, **options) -> np.ndarray:
-        """[M] the method's score plus the percentile rank of a statistic."""
-        score = self.score(draw, target, **options)
-        more = {"sharpness": sharpness} if statistic == "agreement" else {}
-        return score + fuse * self.extra(draw, target, statistic, score=score, **more)
+    def fused(self, draw: int, target: int, *, statistic="agreement", fuse=2.0, ranks=False, **options) -> np.ndarray:
+        """[M] the method's score and a statistic, both standardised, or as a sum of percentile ranks."""
+        score = self.score(draw, target)
+        return self._sum(score, self.extra(draw, target, statistic, score=score, **options), fuse, ranks)
 
-    def average_and(self, draw: int, target: int, *, statistic: str, weight: float = 1.0) -> np.ndarray:
-        """[M] the average rank, `weight` times, plus the percentile rank of a statistic."""
+    def average_and(self, draw: int, target: int, *, statistic: str, fuse=2.0, ranks=False, alone=False) -> np.ndarray:
+        """[M] the average rank and a statistic, or the statistic alone, for which the average rank gives the votes."""
         average = self.average(target)
-        return weight * average + self.extra(draw, target, statistic, score=average)
+        extra = self.extra(draw, target, statistic, score=average)
+        return extra if alone else self._sum(average, extra, fuse, ranks)
+
+    def with_information(self, draw: int, target: int, *, weight: float) -> np.ndarray:
+        """[M] the fused score and `weight` times the mutual information, all standardised."""
+        fused = self.fused(draw, target)
+        information = self.extra(draw, target, "mutual_information", score=fused)
+        return fused + fuse_scores(np.zeros(len(fused)), information, weight)
+
+    @staticmethod
+    def _sum(score: np.ndarray, extra: np.ndarray, fuse: float, ranks: bool) -> np.ndarray:
+        return score + fuse * percentile_ranks(extra[:, None])[:, 0] if ranks else fuse_scores(score, extra, fuse)
 
     def worth(self, score: Callable[[int, int], np.ndarray]) -> tuple[float, float, float]:
         """Means of NDCG@5, NDCG@5 of the half zoos, weighted tau."""
@@ -202,16 +210,23 @@ def rows(trial: Trial) -> Iterator[tuple[str, str, Callable[[int, int], np.ndarr
     yield part, "nothing", trial.score
     for statistic in ("confidence", "entropy", "mutual_information", "agreement"):
         yield part, statistic.replace("_", " "), partial(trial.fused, statistic=statistic)
-    for fuse in (0.25, 0.5, 1.0, 2.0):
+    for fuse in (0.5, 1.0, 1.5, 2.0, 3.0, 5.0):
         yield part, f"agreement, fuse {fuse:g}", partial(trial.fused, fuse=fuse)
-    for sharpness in (0.0, 1.0, 3.0, 10.0):
+    for fuse in (0.5, 1.0, 2.0):
+        title = f"agreement, its percentile rank in place of standard deviations, fuse {fuse:g}"
+        yield part, title, partial(trial.fused, fuse=fuse, ranks=True)
+    for sharpness in (0.0, 1.0, 3.0, 10.0, 20.0, 30.0):
         yield part, f"agreement, sharpness {sharpness:g}", partial(trial.fused, sharpness=sharpness)
+    for weight in (0.25, 0.5, 1.0):
+        yield part, f"agreement and {weight:g} x mutual information", partial(trial.with_information, weight=weight)
     part = "Without conductance"
     yield part, "average rank", lambda _, target: trial.average(target)
     for statistic in ("confidence", "entropy", "mutual_information", "agreement"):
         title = statistic.replace("_", " ")
-        yield part, f"{title} alone", partial(trial.average_and, statistic=statistic, weight=0.0)
+        yield part, f"{title} alone", partial(trial.average_and, statistic=statistic, alone=True)
         yield part, f"average rank + {title}", partial(trial.average_and, statistic=statistic)
+        ranks = partial(trial.average_and, statistic=statistic, fuse=1.0, ranks=True)
+        yield part, f"average rank + percentile rank of {title}", ranks
 
 
 def main() -> None:

@@ -52,6 +52,7 @@ def main(snakemake) -> None:
             "status": np.where(usable, OK, FAILED),
             "reason": np.where(usable, "", reasons),
             "fused": result.fused,
+            "agreement": agreement.mean(axis=1) if agreement.shape[1] else np.nan,
         }
     )
     write_csv(snakemake.output.ranking, ranking.sort_values("rank", kind="stable", na_position="last"))

@@ -219,6 +219,7 @@ def _write_ranking(folder, names, good, failed, sources, target, truth, conducta
     table[["rank", "rank_low", "rank_high"]] = table[["rank", "rank_low", "rank_high"]].astype("Int64")
     if fused:
         table["fused"] = table["score"]
+        table["agreement"] = rng.uniform(size=len(table))
         table["score"] -= rng.uniform(size=len(table))
     store.write_csv(folder / "ranking" / f"{target}.csv", table)
     if not conductance or not sources:

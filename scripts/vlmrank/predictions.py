@@ -83,7 +83,7 @@ def align_logits(logits: Sequence[np.ndarray | None], image_ids: Sequence[Sequen
 
 
 def committee_agreement(
-    logits: Sequence[np.ndarray | None], score: np.ndarray, *, sharpness: float = 3.0
+    logits: Sequence[np.ndarray | None], score: np.ndarray, *, sharpness: float = 10.0
 ) -> np.ndarray:
     """How far each model's predictions agree with those of the rest of the zoo, image by image.
 

@@ -17,7 +17,7 @@ class Ranking:
     Attributes
     ----------
     score : [M], weighted mean of percentile ranks, in (0, 1), higher is better.
-    fused : [M], score plus `fuse` times the percentile rank of the extra statistic; nan where there is none.
+    fused : [M], standardised score plus `fuse` times the standardised extra statistic; nan where there is none.
     rank : [M], 1 is the best; ties averaged; by `score` or `fused`, as asked.
     rank_low, rank_high : [M], bootstrap interval of the rank; nan without a bootstrap.
     p_top5 : [M], share of the bootstrap draws in which the model is among the first five; nan without a bootstrap.
@@ -110,11 +110,16 @@ def _resampled_mean(values: np.ndarray, times: np.ndarray) -> np.ndarray:
         return total / np.einsum("bk,...k->b...", times, present.astype(np.float64), optimize=True)
 
 
-def _bonus(extra: np.ndarray, fuse: float) -> np.ndarray:
-    """`fuse` times the percentile rank along the last axis of extra [..., M]; unknown ones have the middle rank 1/2."""
-    columns = extra.reshape(-1, extra.shape[-1]).T
-    ranks = np.where(np.isfinite(columns), percentile_ranks(columns), 0.5)
-    return fuse * ranks.T.reshape(extra.shape)
+def fuse_scores(score: np.ndarray, extra: np.ndarray, fuse: float) -> np.ndarray:
+    """z(score) + fuse z(extra), each standardised over the M models of the last axis; an unknown extra counts as 0.
+
+    Examples
+    --------
+    >>> fuse_scores(np.array([0.25, 0.75]), np.array([0.9, 0.1]), fuse=2.0)
+    array([ 1., -1.])
+    """
+    z = [_standardise(values, np.isfinite(values).astype(np.float64)) for values in (score, extra)]
+    return np.where(np.isfinite(score), z[0] + fuse * z[1], np.nan)
 
 
 def _bootstrap_scores(
@@ -149,7 +154,7 @@ def aggregate_ranks(
     seed: int = 0,
     level: float = 0.95,
     extra: np.ndarray | None = None,
-    fuse: float = 1.0,
+    fuse: float = 2.0,
     by: str = "score",
 ) -> Ranking:
     """Score and rank M models for one target from S sources.
@@ -158,9 +163,9 @@ def aggregate_ranks(
 
         score(m) = sum_s W_m(s) r[m, s],    W_m = the model's own `source_weights`,
 
-    over the sources for which the model has both an accuracy and a divergence. The fused score adds `fuse` times the
-    percentile rank of an extra statistic of the model on the target's images, such as
-    `vlmrank.predictions.committee_agreement`.
+    over the sources for which the model has both an accuracy and a divergence. The fused score (`fuse_scores`) adds an
+    extra statistic of the model on the target's images, such as `vlmrank.predictions.committee_agreement`, both in
+    standard deviations over the models.
 
     The bootstrap resamples sources and, where `per_image` or an `extra` of each image is given, the target's images:
     the same images for all models and for both.
@@ -175,8 +180,8 @@ def aggregate_ranks(
     bootstrap : number of draws; 0 for none.
     seed : of the bootstrap.
     level : of the rank interval.
-    extra : [M], or [M, K] whose mean over the images it is; higher is better; nan = unknown: the middle rank 1/2.
-    fuse : weight of the extra statistic.
+    extra : [M], or [M, K] whose mean over the images it is; higher is better; nan = unknown: as the mean model.
+    fuse : weight of the extra statistic beside the score.
     by : `score` or `fused`: what the ranks, intervals and p_top5 are of.
 
     Raises
@@ -204,12 +209,11 @@ def aggregate_ranks(
     usable = np.isfinite(dcd).any(axis=1)
     weights = source_weights(dcd, kappa=kappa, shrink=shrink)
     score = np.where(usable, (np.nan_to_num(weights) * np.nan_to_num(ranks)).sum(axis=1), np.nan)
-    bonus = np.full(len(score), np.nan)
+    fused, statistic = np.full(len(score), np.nan), None
     if extra is not None:
         extra = np.where(usable.reshape(-1, *[1] * (np.ndim(extra) - 1)), np.asarray(extra, np.float64), np.nan)
         statistic = extra if extra.ndim == 1 else _resampled_mean(extra, np.ones((1, extra.shape[1])))[0]
-        bonus = _bonus(statistic, fuse)
-    fused = score + bonus
+        fused = fuse_scores(score, statistic, fuse)
     final = fused if by == "fused" else score
     rank = rankdata(-final, nan_policy="omit") if usable.any() else np.full(len(score), np.nan)
     rank_low, rank_high, p_top5 = (np.full(len(score), np.nan) for _ in range(3))
@@ -232,9 +236,9 @@ def aggregate_ranks(
                 generator=generator,
             )
             if by == "fused" and extra.ndim == 2 and extra.shape[1] == images:
-                scores = scores + _bonus(_resampled_mean(extra[usable], times), fuse)
+                scores = fuse_scores(scores, _resampled_mean(extra[usable], times), fuse)
             elif by == "fused":
-                scores = scores + bonus[usable]
+                scores = fuse_scores(scores, np.broadcast_to(statistic[usable], scores.shape), fuse)
             drawn.append(rankdata(-np.where(np.isnan(scores), -np.inf, scores), axis=1))
         drawn = np.concatenate(drawn)
         tail = (1 - level) / 2

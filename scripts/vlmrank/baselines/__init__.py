@@ -16,7 +16,7 @@ from vlmrank.errors import VlmrankError
 __all__ = ["INPUTS", "Evidence", "Method", "Unavailable", "View", "all_methods", "describe_methods", "select_methods"]
 
 
-def all_methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 1.0) -> tuple[Method, ...]:
+def all_methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 2.0) -> tuple[Method, ...]:
     """Every method, ours first; the parameters are those of the ranking."""
     return (
         *ours.methods(kappa=kappa, shrink=shrink, fuse=fuse),

@@ -8,7 +8,7 @@ import numpy as np
 
 from vlmrank.baselines.base import CLASS_NAMES, SOURCE_ACCURACIES, TARGET_IMAGES, Method, View, known_mean
 from vlmrank.predictions import committee_agreement
-from vlmrank.ranking import aggregate_ranks, percentile_ranks
+from vlmrank.ranking import aggregate_ranks, fuse_scores, percentile_ranks
 
 # Divergences that take the place of DCD in the same aggregation.
 COUNTERPARTS = {
@@ -30,7 +30,7 @@ def _weighted(name: str, **options: float) -> Callable[[View], np.ndarray]:
 
 def _fused(fuse: float, name: str = "dcd", drawn: str = "", **options: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
-        """[M] the weighted ranks plus `fuse` times the percentile rank of the agreement with the other models."""
+        """[M] the weighted ranks and, `fuse` times, the agreement with the other models, both standardised."""
         accuracy, dcd = view.source_accuracy, view.divergence(name)
         agreement = committee_agreement(view.logits(drawn), aggregate_ranks(accuracy, dcd, **options).score)
         return aggregate_ranks(accuracy, dcd, extra=agreement, fuse=fuse, **options).fused
@@ -40,18 +40,20 @@ def _fused(fuse: float, name: str = "dcd", drawn: str = "", **options: float) ->
 
 def _fused_statistic(fuse: float, statistic: str, **options: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
-        """[M] the weighted ranks plus `fuse` times the percentile rank of a statistic of the predictions."""
+        """[M] the weighted ranks and, `fuse` times, a statistic of the predictions, both standardised."""
         extra = view.statistic(statistic)
         return aggregate_ranks(view.source_accuracy, view.divergence("dcd"), extra=extra, fuse=fuse, **options).fused
 
     return score
 
 
-def _unweighted(view: View) -> np.ndarray:
-    """[M] the average rank plus the percentile rank of the agreement, in which the average rank gives the votes."""
-    average = known_mean(percentile_ranks(view.source_accuracy))
-    agreement = known_mean(committee_agreement(view.logits(), average))
-    return average + np.nan_to_num(percentile_ranks(agreement[:, None])[:, 0], nan=0.5)
+def _unweighted(fuse: float) -> Callable[[View], np.ndarray]:
+    def score(view: View) -> np.ndarray:
+        """[M] as the fused score, with the average rank in place of the weighted ranks, in the votes too."""
+        average = known_mean(percentile_ranks(view.source_accuracy))
+        return fuse_scores(average, known_mean(committee_agreement(view.logits(), average)), fuse)
+
+    return score
 
 
 SEES = frozenset({TARGET_IMAGES, SOURCE_ACCURACIES, CLASS_NAMES})
@@ -63,7 +65,7 @@ def variant(
     *,
     kappa: float = 0.8,
     shrink: float = 0.5,
-    fuse: float = 1.0,
+    fuse: float = 2.0,
 ) -> tuple[Method, ...]:
     """The method and its fused form under changed settings, for an ablation.
 
@@ -84,7 +86,7 @@ def variant(
     )
 
 
-def methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 1.0) -> tuple[Method, ...]:
+def methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 2.0) -> tuple[Method, ...]:
     """The method, its fused form and its counterparts.
 
     Parameters
@@ -107,7 +109,7 @@ def methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 1.0) -> tu
         Method("model_level", titles["model_level"], SEES, _weighted("dcd", **own), "counterpart"),
         Method("task_level", titles["task_level"], SEES, _weighted("dcd", **same), "counterpart"),
         Method("fused_information", titles["fused_information"], SEES, information, "counterpart"),
-        Method("average_rank+agreement", titles["average_rank+agreement"], SEES, _unweighted, "counterpart"),
+        Method("average_rank+agreement", titles["average_rank+agreement"], SEES, _unweighted(fuse), "counterpart"),
         *(
             Method(f"by_{name}", title, SEES, _weighted(name, **used), "counterpart")
             for name, title in COUNTERPARTS.items()

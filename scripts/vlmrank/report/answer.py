@@ -356,10 +356,11 @@ def because(run: Run, found: Answer) -> str:
         )
     table = run.rankings[found.target]
     if ranked_by(table) == "fused":
-        bonus = (table["fused"] - table["score"])[table["rank"].notna()]
-        own = bonus[table["model"] == name].iloc[0]
-        place = ordinal(int((bonus > own + 1e-9).sum()) + 1)
-        sentences.append(
-            f"Its predictions on the images agree with those of the other models: {place} of {len(bonus)}."
-        )
+        agreement = table.loc[table["rank"].notna() & table["agreement"].notna(), ["model", "agreement"]]
+        own = agreement.loc[agreement["model"] == name, "agreement"]
+        if not own.empty:
+            place = ordinal(int((agreement["agreement"] > own.iloc[0]).sum()) + 1)
+            sentences.append(
+                f"Its predictions on the images agree with those of the other models: {place} of {len(agreement)}."
+            )
     return " ".join(sentences)
