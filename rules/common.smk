@@ -57,7 +57,7 @@ pathvars:
 
 
 wildcard_constraints:
-    model="|".join(map(re.escape, MODELS)),
+    model="[^/]+",
     dataset="|".join(map(re.escape, DATASETS)),
     target="|".join(map(re.escape, TARGETS)) or "[^/]+",
 

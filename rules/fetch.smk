@@ -23,6 +23,8 @@ rule fetch_model:
         "<logs>/fetch_model/{model}.log",
     benchmark:
         "<benchmarks>/fetch_model/{model}.tsv"
+    wildcard_constraints:
+        model="|".join(map(re.escape, MODELS)),
     conda:
         "../envs/cpu.yaml"
     params:
