@@ -9,8 +9,6 @@ rule align_blocks:
         "<logs>/align_blocks/{model}.log",
     benchmark:
         "<benchmarks>/align_blocks/{model}.tsv"
-    group:
-        "gather_{model}"
     conda:
         "../envs/report.yaml"
     resources:

@@ -9,8 +9,6 @@ rule compute_dcd:
         "<logs>/compute_dcd/{model}.log",
     benchmark:
         "<benchmarks>/compute_dcd/{model}.tsv"
-    group:
-        "gather_{model}"
     conda:
         "../envs/report.yaml"
     resources:

@@ -17,8 +17,6 @@ rule relate_classes:
         "<logs>/relate_classes/all.log",
     benchmark:
         "<benchmarks>/relate_classes/all.tsv"
-    group:
-        "classes" if LABELLED else "gather"
     conda:
         "../envs/cpu.yaml"
     resources:
@@ -69,8 +67,6 @@ rule gather_evidence:
         "<logs>/gather_evidence/{model}.log",
     benchmark:
         "<benchmarks>/gather_evidence/{model}.tsv"
-    group:
-        "gather_{model}"
     conda:
         "../envs/report.yaml"
     resources:
@@ -121,8 +117,6 @@ rule evaluate_methods:
         "<logs>/evaluate_methods/all.log",
     benchmark:
         "<benchmarks>/evaluate_methods/all.tsv"
-    group:
-        "gather"
     conda:
         "../envs/report.yaml"
     resources:

@@ -17,8 +17,6 @@ rule rank_models:
         "<logs>/rank_models/{target}.log",
     benchmark:
         "<benchmarks>/rank_models/{target}.tsv"
-    group:
-        "gather"
     conda:
         "../envs/report.yaml"
     resources:

@@ -72,8 +72,6 @@ rule build_report:
         "<logs>/build_report/all.log",
     benchmark:
         "<benchmarks>/build_report/all.tsv"
-    group:
-        "gather"
     conda:
         "../envs/report.yaml"
     resources:

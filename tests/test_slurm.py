@@ -161,7 +161,8 @@ def test_the_reduced_demo_runs_where_it_belongs(tmp_path, heads):
     assert {(job["Partition"], job.get("TresPerJob", "")) for job in others} == {("cpu", "")}
     made = Jobs(others).of_rule("train_demo") + Jobs(others).of_rule("build_demo")
     gathers = jobs.of_rule("gather")
-    assert len(gathers) == len(models) + 1 and len(others) == len(made) + len(gathers)
+    assert len(gathers) == len(models) + 1 and len(jobs.of_rule("relate_classes")) == 1
+    assert len(others) == len(made) + len(gathers) + 1
     assert len(jobs) - len(made) <= len(on_gpu) + 2 * len(models)
     for local in ("fetch_model", "prepare_dataset", "gather_accuracy", "gather_pairs", "check_pairs"):
         assert not jobs.of_rule(local)
