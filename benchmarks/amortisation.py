@@ -63,7 +63,7 @@ for model in {models!r}:
     compute_conductance(
         read_json(f"results/models/{{model}}.json"), cards, [f"loop/{{model}}/{{name}}.h5" for name in {datasets!r}],
         options={{k: v for k, v in section.items() if k not in FREE_OPTIONS}},
-        free={{k: section[k] for k in FREE_OPTIONS if k != "datasets_per_job"}}, code="loop", store="loop/store",
+        free={{k: section[k] for k in ("device", "batch")}}, code="loop", store="loop/store",
     )
 """
     started = time.perf_counter()

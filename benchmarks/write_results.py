@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from vlmrank.evaluation import HIGHER_IS_BETTER, differences, summarise
+from vlmrank.identity import FREE_OPTIONS
 from vlmrank.store import read_csv, read_pair_attributes, write_csv
 
 OURS = ("vlmrank", "fused")
@@ -257,8 +258,7 @@ def write_results(results: Path, docs: Path, splits: Path, config: Mapping[str, 
         f"{block}.{key} {value}"
         for block in ("conductance", "alignment", "divergence", "ranking")
         for key, value in config[block].items()
-        if (block, key)
-        not in {("conductance", "device"), ("conductance", "batch"), ("conductance", "datasets_per_job")}
+        if block != "conductance" or key not in FREE_OPTIONS
     )
     others = sorted(path for path in results.parent.glob(f"{results.name}-*") if (path / "evaluation").is_dir())
     models = len(list((results / "conductance").iterdir()))

@@ -56,10 +56,16 @@ pathvars:
     benchmarks=f"{RESULTS}/benchmarks",
 
 
+def either(names):
+    """Wildcard constraint: one of these names."""
+    return "|".join(map(re.escape, names))
+
+
+# Models are many, and a pattern with all their names is slow: only fetch_model, which all others need, has it.
 wildcard_constraints:
     model="[^/]+",
-    dataset="|".join(map(re.escape, DATASETS)),
-    target="|".join(map(re.escape, TARGETS)) or "[^/]+",
+    dataset=either(DATASETS),
+    target=either(TARGETS) or "[^/]+",
 
 
 @cache
@@ -117,11 +123,12 @@ def model_needs(function, amount, what, **options):
     return needed
 
 
+POINTS = config["conductance"]["points" if config["conductance"]["tolerance"] is None else "max_points"]
+WORK = {"images": config["images"]["per_dataset"], "points": POINTS}
+
+
 def conductance_needs(datasets, what):
-    options = {"images": config["images"]["per_dataset"], "points": config["conductance"]["points"]}
-    if config["conductance"]["tolerance"] is not None:
-        options["points"] = config["conductance"]["max_points"]
-    return model_needs(resources.conductance_needs, datasets, what, **options)
+    return model_needs(resources.conductance_needs, datasets, what, **WORK)
 
 
 def accuracy_needs(what):

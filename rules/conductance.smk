@@ -1,11 +1,32 @@
 # One job loads a model once and computes all pairs of a chunk of datasets; finished pairs come from the result store.
 # A process that dies is tried again (retries); a pair at which two died becomes a failed pair, so four tries always end.
 # What does not change a result (store, cache, device, batch) is read from the configuration, so that it is no parameter.
-CHUNK = config["conductance"]["datasets_per_job"] or len(DATASETS)
-CHUNKS = [list(DATASETS)[start : start + CHUNK] for start in range(0, len(DATASETS), CHUNK)]
+# How a model's datasets are cut follows from its name: a card would make the jobs depend on what has run before.
+from vlmrank.registry import architectures
 
 
-for number, chunk in enumerate(CHUNKS):
+def datasets_a_job(row):
+    return resources.datasets_a_job(
+        architectures().get(row.architecture, {}),
+        len(DATASETS),
+        most=config["conductance"]["datasets_per_job"],
+        minutes=config["conductance"]["job_minutes"],
+        gpu=GPUS > 0,
+        **WORK,
+    )
+
+
+CUT_ALIKE = {}
+for row in MODELS.values():
+    CUT_ALIKE.setdefault(datasets_a_job(row), []).append(row.model)
+CHUNKS = [
+    (models, list(DATASETS)[start : start + size])
+    for size, models in sorted(CUT_ALIKE.items(), reverse=True)
+    for start in range(0, len(DATASETS), size)
+]
+
+
+for number, (models, chunk) in enumerate(CHUNKS):
     name = f"compute_conductance_{number}" if number else "compute_conductance"
 
     rule:
@@ -20,6 +41,8 @@ for number, chunk in enumerate(CHUNKS):
             f"<logs>/{name}/{{model}}.log",
         benchmark:
             f"<benchmarks>/{name}/{{model}}.tsv"
+        wildcard_constraints:
+            model=either(models) if len(CUT_ALIKE) > 1 else "[^/]+",
         retries: TRIES
         conda:
             TORCH

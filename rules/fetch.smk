@@ -24,7 +24,7 @@ rule fetch_model:
     benchmark:
         "<benchmarks>/fetch_model/{model}.tsv"
     wildcard_constraints:
-        model="|".join(map(re.escape, MODELS)),
+        model=either(MODELS),
     conda:
         "../envs/cpu.yaml"
     params:

@@ -1,7 +1,6 @@
 """Make the pair files of one model and a chunk of datasets."""
 
 from vlmrank.chunk import compute_conductance
-from vlmrank.identity import FREE_OPTIONS
 from vlmrank.resources import given
 from vlmrank.runlog import announce, job
 from vlmrank.store import read_json
@@ -15,7 +14,7 @@ def main(snakemake) -> None:
         [read_json(path) for path in snakemake.input.datasets],
         snakemake.output,
         options=snakemake.params.options,
-        free={name: config["conductance"][name] for name in FREE_OPTIONS if name != "datasets_per_job"},
+        free={name: config["conductance"][name] for name in ("device", "batch")},
         code=snakemake.params.code,
         store=config["store"] or f"{config['results']}/store",
         cache=config["cache"],

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 SCHEMA = read_schema(ROOT / "schemas" / "models.schema.yaml")
 CONFIG = {
     "images": {"per_dataset": 16},
-    "conductance": {"points": 16, "datasets_per_job": 0, "nodes": "arc-length"},
+    "conductance": {"points": 16, "datasets_per_job": 0, "job_minutes": None, "device": "auto", "nodes": "arc-length"},
 }
 
 

@@ -5,6 +5,7 @@ Nothing is computed here: the scripts are replaced by one that writes its output
 
 import json
 import re
+from collections import Counter
 
 import pytest
 from PIL import Image
@@ -104,6 +105,37 @@ def test_a_new_dataset_runs_the_chunk_that_holds_it_alone(work):
     assert {name: count for name, count in counts.items() if "conductance" in name} == {
         "compute_conductance_1": len(MODELS)
     }
+
+
+def test_a_model_whose_datasets_take_longer_than_a_job_should_is_cut_and_others_are_not(work):
+    with (work.folder / "config/models.tsv").open("a") as sheet:
+        sheet.write("small\tRN50\topenai\nlarge\tViT-bigG-14\tlaion2b_s39b_b160k\n")
+    work.edit("config/models.tsv", "architecture\n", "architecture\tpretrained\n")
+    work.configure(conductance={"job_minutes": 15})
+    counts = work.jobs()
+    found = {name: count for name, count in counts.items() if "conductance" in name}
+    assert found == {"compute_conductance": 1, "compute_conductance_1": 1, "compute_conductance_2": 1}
+    work.configure(conductance={"job_minutes": 600})
+    assert work.jobs()["compute_conductance"] == 2
+
+
+def submitted(work, *arguments):
+    """Rule or group -> how many jobs the scheduler would be given for it."""
+    text = work.snakemake("-n", "--profile", "profiles/slurm", *arguments).stdout
+    local = r"fetch_model|prepare_dataset|gather_accuracy|gather_pairs|check_pairs|all"
+    return Counter(re.findall(rf"^rule (?!(?:{local}):)(\w+):|Group job (\S+)", text, re.M))
+
+
+@pytest.mark.parametrize("at_once", [0, 1])
+def test_a_model_is_submitted_twice_beside_its_conductance(work, at_once):
+    work.configure(conductance={"datasets_per_job": at_once})
+    found = submitted(work, "--forceall")
+    chunks = len(DATASETS) if at_once else 1
+    conductance = sum(count for (rule, _), count in found.items() if rule.startswith("compute_conductance"))
+    assert conductance == chunks * len(MODELS)
+    of_a_model = {("measure_accuracy", ""): len(MODELS), **{("", f"gather_{name}"): 1 for name in MODELS}}
+    assert {name: found[name] for name in of_a_model} == of_a_model
+    assert sum(found.values()) - conductance == 2 * len(MODELS) + 2
 
 
 def test_an_edit_that_only_the_report_uses_runs_no_conductance(work):

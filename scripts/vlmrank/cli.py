@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def show_size(options: argparse.Namespace) -> int:
     sizes = architectures()
     known = [sizes.get(row.architecture) or {} for row in models]
     figures = run_size(
-        [ModelSize(*(row.get(name) for name in ("parameters", "gflops", "channels", "blocks"))) for row in known],
+        [ModelSize(**{field.name: row.get(field.name) for field in fields(ModelSize)}) for row in known],
         datasets=len(datasets),
         targets=sum(row.role == "target" for row in datasets),
         config=config,

@@ -252,7 +252,7 @@ def content_identity(parts: Mapping[str, Any]) -> str:
 # Facts of a model card that decide what its towers compute.
 MODEL_FACTS = ("weights_sha256", "config_sha256", "activation", "image_size", "embed_dim", "preprocess")
 # Options that decide how a pair is computed but not what comes out.
-FREE_OPTIONS = ("device", "batch", "datasets_per_job")
+FREE_OPTIONS = ("device", "batch", "datasets_per_job", "job_minutes")
 
 
 def pair_identity(model: Mapping[str, Any], dataset: Mapping[str, Any], options: Mapping[str, Any], code: str) -> str:

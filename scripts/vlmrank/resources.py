@@ -167,6 +167,38 @@ def datasets_in(minutes: float, model: Mapping[str, Any], *, images: int, points
     return max(1, math.floor((minutes - START_MINUTES) / one))
 
 
+def datasets_a_job(
+    model: Mapping[str, Any],
+    datasets: int,
+    *,
+    most: int = 0,
+    minutes: float | None = None,
+    images: int,
+    points: int,
+    gpu: bool,
+) -> int:
+    """Of how many datasets one job computes a model's conductance.
+
+    All of them, but at most `most` (0 is no limit) and, if the model's size is known, no more than fit `minutes`. A
+    number that follows from `minutes` is a power of two: models that are nearly alike are cut alike.
+
+    Examples
+    --------
+    >>> known = {"parameters": 1.5e8, "image_size": 224}
+    >>> datasets_a_job(known, 40, images=16, points=16, gpu=False)
+    40
+    >>> datasets_a_job(known, 40, minutes=240, images=16, points=16, gpu=False)
+    8
+    >>> datasets_a_job({"parameters": None}, 40, most=20, minutes=240, images=16, points=16, gpu=False)
+    20
+    """
+    count = min(most or datasets, datasets)
+    if minutes is None or model.get("parameters") is None:
+        return count
+    fit = datasets_in(minutes, model, images=images, points=points, gpu=gpu)
+    return count if fit >= count else 2 ** int(math.log2(fit))
+
+
 def _rounded(memory: float, minutes: float, attempt: int) -> Needs:
     return Needs(
         memory_mb=100 * math.ceil(memory / 100) * attempt,

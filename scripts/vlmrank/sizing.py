@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vlmrank.resources import datasets_a_job
+
 PROBE_NODES, PROBE_IMAGES = 17, 2  # forward passes that place the nodes of a path by arc length
 START_SECONDS = 12.0  # Python, torch and open_clip, once a job
 LOAD_BYTES_PER_SECOND = 500e6  # reading weights from a shared file system
@@ -22,6 +24,7 @@ class ModelSize:
     gflops: float | None = None
     channels: float | None = None
     blocks: float | None = None
+    image_size: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,18 +84,21 @@ def run_size(
     """
     m, d = len(models), datasets
     k, n = config["images"]["per_dataset"], config["conductance"]["points"]
-    chunk = config["conductance"]["datasets_per_job"] or d
-    chunks = math.ceil(d / chunk) if d else 0
+    section = config["conductance"]
+    limits = {"most": section["datasets_per_job"], "minutes": section["job_minutes"], "gpu": section["device"] != "cpu"}
+    at_once = [datasets_a_job(vars(model), d, images=k, points=n, **limits) for model in models]
+    chunks = [math.ceil(d / count) if d else 0 for count in at_once]
     measured = m if measured_images else 0
-    jobs = m * (chunks + 4) + d + measured + targets + GATHERS
-    gpu_jobs = m * chunks + measured
+    jobs = sum(chunks) + 4 * m + d + measured + targets + GATHERS
+    gpu_jobs = sum(chunks) + measured
     flops = [1e9 * value for value in _known([model.gflops for model in models])]
     passes = k * 2 * (n + 1) + (
         PROBE_NODES * min(PROBE_IMAGES, k) if config["conductance"]["nodes"] == "arc-length" else 0
     )
     compute = sum(flops) * (d * passes + measured_images) / (tflops * 1e12)
     sizes = [4 * value for value in _known([model.parameters for model in models])]
-    loading = chunks * (m * START_SECONDS + sum(sizes) / LOAD_BYTES_PER_SECOND)
+    starts = zip(chunks, sizes, strict=True)
+    loading = sum(count * (START_SECONDS + size / LOAD_BYTES_PER_SECOND) for count, size in starts)
     channels, blocks = (_known([getattr(model, name) for model in models]) for name in ("channels", "blocks"))
     arrays = [
         4 * (k * (c + b + embed_dim + classes) + classes * embed_dim) for c, b in zip(channels, blocks, strict=True)
@@ -106,7 +112,7 @@ def run_size(
             "jobs",
             jobs,
             f"{jobs}, of which {gpu_jobs} on a GPU",
-            "models x (ceil(datasets / datasets_per_job) conductance + fetch + alignment + divergence + evidence"
+            "models x (ceil(datasets / datasets a job) conductance + fetch + alignment + divergence + evidence"
             f"{' + accuracy' if measured else ''}) + datasets + targets + {GATHERS} gathers",
         ),
         Figure(
