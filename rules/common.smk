@@ -2,6 +2,7 @@
 import re
 import sys
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -125,6 +126,7 @@ def model_needs(function, amount, what, **options):
 
 POINTS = config["conductance"]["points" if config["conductance"]["tolerance"] is None else "max_points"]
 WORK = {"images": config["images"]["per_dataset"], "points": POINTS}
+RULE_OF_PAIR = {}  # (model, dataset) -> rule, for the last lines of a run
 
 
 def conductance_needs(datasets, what):
@@ -155,8 +157,8 @@ onstart:
 
 
 onsuccess:
-    runlog.close_channel(RESULTS, TARGETS)
+    runlog.close_channel(RESULTS, TARGETS, RULE_OF_PAIR)
 
 
 onerror:
-    runlog.close_channel(RESULTS, TARGETS)
+    runlog.close_channel(RESULTS, TARGETS, RULE_OF_PAIR)

@@ -28,6 +28,7 @@ CHUNKS = [
 
 for number, (models, chunk) in enumerate(CHUNKS):
     name = f"compute_conductance_{number}" if number else "compute_conductance"
+    RULE_OF_PAIR.update(dict.fromkeys(product(models, chunk), name))
 
     rule:
         name:

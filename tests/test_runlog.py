@@ -47,6 +47,10 @@ def test_pairs_of_one_model_with_one_reason_are_one_line(tmp_path):
     assert found.lines == ("  a on every dataset: not finite", "  b on x, y: too large")
     assert found.notes == ("  z: image 1.png: no image",)
     assert found.rules == ("compute_conductance",)
+    assert runlog.outcome(path, {("a", "z"): "compute_conductance_1"}).rules == (
+        "compute_conductance",
+        "compute_conductance_1",
+    )
     assert (found.pairs, found.failed) == (7, 5)
 
 

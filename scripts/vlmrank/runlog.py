@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,12 +113,14 @@ def open_channel(path: str | os.PathLike[str], say: Callable[[str], None] | None
         _follower.start()
 
 
-def close_channel(results: str | os.PathLike[str], targets: Sequence[str]) -> None:
-    """Pass on what is left and, when the process ends, print the last lines of the run."""
+def close_channel(
+    results: str | os.PathLike[str], targets: Sequence[str], rules: Mapping[tuple[str, str], str] | None = None
+) -> None:
+    """Pass on what is left and, when the process ends, print the last lines of the run (see `last_lines`)."""
     if _follower is not None:
         _follower.ended.set()
         _follower.join()
-    lines = last_lines(results, targets, since=_started)
+    lines = last_lines(results, targets, rules, since=_started)
     atexit.register(lambda: print(*lines, sep="\n", file=sys.stderr, flush=True))
 
 
@@ -136,10 +138,11 @@ class Outcome:
     notes: tuple[str, ...]
 
 
-def outcome(pairs: str | os.PathLike[str]) -> Outcome:
+def outcome(pairs: str | os.PathLike[str], rules: Mapping[tuple[str, str], str] | None = None) -> Outcome:
     """Sum `pairs.csv` up: what failed as a whole is one line, and so are pairs of one model with one reason.
 
-    A pair counts as failed if any of its stages failed. `notes` has what was left out of pairs that succeeded.
+    A pair counts as failed if any of its stages failed. `notes` has what was left out of pairs that succeeded. `rules`
+    has the rule that computes the conductance of each (model, dataset).
     """
     table = read_csv(pairs)
     both = table[(table["model"] != "") & (table["dataset"] != "")]
@@ -158,14 +161,15 @@ def outcome(pairs: str | os.PathLike[str]) -> Outcome:
         f"  {dataset}: {reason.removeprefix(LEFT_OUT)}"
         for (dataset, reason), _ in left_out.groupby(["dataset", "reason"], sort=False)
     ]
-    made_by = {
-        "fetch_model": (whole["model"] != "").any(),
-        "prepare_dataset": (whole["dataset"] != "").any(),
-        "compute_conductance": (table["stage"] == "conductance").any(),
-        "measure_accuracy": (table["stage"] == "accuracy").any(),
-    }
+    again = {"fetch": "fetch_model", "prepare": "prepare_dataset", "accuracy": "measure_accuracy"}
+    made_by = [
+        (rules or {}).get((row.model, row.dataset), "compute_conductance")
+        if row.stage == "conductance"
+        else again.get(row.stage)
+        for row in bad.itertuples()
+    ]
     return Outcome(
-        rules=tuple(rule for rule, concerned in made_by.items() if concerned),
+        rules=tuple(dict.fromkeys(rule for rule in made_by if rule)),
         pairs=len(both.drop_duplicates(["model", "dataset"])),
         failed=len(bad_pairs.drop_duplicates(["model", "dataset"])) or len(whole),
         lines=tuple(lines),
@@ -173,13 +177,20 @@ def outcome(pairs: str | os.PathLike[str]) -> Outcome:
     )
 
 
-def last_lines(results: str | os.PathLike[str], targets: Sequence[str], *, since: float = 0.0) -> list[str]:
+def last_lines(
+    results: str | os.PathLike[str],
+    targets: Sequence[str],
+    rules: Mapping[tuple[str, str], str] | None = None,
+    *,
+    since: float = 0.0,
+) -> list[str]:
     """The recommendation for each target, the report, and each failed pair, as far as this run came.
 
     Parameters
     ----------
     results : results folder.
     targets : names of the target datasets.
+    rules : the rule that computes the conductance of each (model, dataset), where it is not `compute_conductance`.
     since : files that are older (seconds since the epoch) are of another run; their content is not repeated.
     """
     results, lines = Path(results), []
@@ -189,14 +200,14 @@ def last_lines(results: str | os.PathLike[str], targets: Sequence[str], *, since
             lines.append(recommendation(path, target))
     pairs, report = results / "pairs.csv", results / "report.html"
     if pairs.exists():
-        found = outcome(pairs)
+        found = outcome(pairs, rules)
         written = pairs.stat().st_mtime
         earlier = "" if written >= since - 1 else time.strftime(" (as of %Y-%m-%d %H:%M)", time.localtime(written))
         if found.notes:
             lines += ["Left out:", *found.notes]
         if found.lines:
-            again = AGAIN.format(rules=" ".join(found.rules))
-            lines += [f"{found.failed} of {found.pairs} pairs failed{earlier}:", *found.lines, again]
+            lines += [f"{found.failed} of {found.pairs} pairs failed{earlier}:", *found.lines]
+            lines += [AGAIN.format(rules=" ".join(found.rules))] if found.rules else []
         else:
             lines.append(f"All {found.pairs} pairs succeeded{earlier}.")
     if report.exists():
