@@ -107,21 +107,21 @@ def first_paragraph(bench: Bench) -> str:
                 unsure.append(title)
             else:
                 behind.append(f"{title} ({row['mean']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}])")
-        lines.append(f"**{bench.title(method)}** has {cell(summary.loc[(method, MAIN)])}, {gain:+.1f} % beside SWAB.")
+        lines.append(f"- **{bench.title(method)}** has {cell(summary.loc[(method, MAIN)])}, {gain:+.1f} % beside SWAB.")
         if behind:
-            lines.append(f"It **does not win** against {'; '.join(behind)}.")
+            lines.append(f"  - It **does not win** against {'; '.join(behind)}.")
         if unsure:
-            lines.append(f"It is ahead, but with an interval that includes zero, of {'; '.join(unsure)}.")
+            lines.append(f"  - It is ahead, but with an interval that includes zero, of {'; '.join(unsure)}.")
         if ahead:
-            lines.append(f"It is ahead with an interval that excludes zero of {'; '.join(ahead)}.")
+            lines.append(f"  - It is ahead with an interval that excludes zero of {'; '.join(ahead)}.")
     above = [
         f"{bench.title(name)} ({summary.loc[(name, MAIN), 'mean']:.3f})"
         for name in bench.in_order()
         if groups[name] == "labelled" and summary.loc[(name, MAIN), "mean"] > summary.loc[(best, MAIN), "mean"]
     ]
     if above:
-        lines.append(f"Of the methods that see labels of the target, above the better of the two: {', '.join(above)}.")
-    return " ".join(lines)
+        lines.append(f"- Of the methods that see target labels, above the better of the two: {', '.join(above)}.")
+    return "\n".join(lines)
 
 
 def main_table(bench: Bench) -> str:
