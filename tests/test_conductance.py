@@ -196,9 +196,9 @@ def test_secant_beats_the_trapezoid_on_relu():
 
 
 @pytest.mark.parametrize(
-    ("message", "rule", "least"), [("CUDA out of memory", "clenshaw-curtis", 1), ("can't allocate memory", "secant", 2)]
+    ("message", "rule"), [("CUDA out of memory", "clenshaw-curtis"), ("can't allocate memory", "secant")]
 )
-def test_out_of_memory_halves_the_chunk_and_loses_nothing(message, rule, least):
+def test_out_of_memory_halves_the_chunk_and_loses_nothing(message, rule):
     net, blocks, x, baseline, scalar = problem(resnet())
     alphas = path_positions(9, rule)
     whole = layer_conductance(net, blocks, x, baseline, scalar=scalar, alphas=alphas, rule=rule)
@@ -218,12 +218,41 @@ def test_out_of_memory_halves_the_chunk_and_loses_nothing(message, rule, least):
     arguments = {"scalar": scalar, "alphas": alphas, "rule": rule, "chunk_size": 23}
     part = layer_conductance(Limited(6), blocks, x, baseline, **arguments)
     assert part.chunk_size == 5
-    if rule != "secant":
-        assert sum(passes) == 30, "no sample ran twice"
+    assert sum(passes) == 30, "no sample ran twice"
     for path, values in whole.blocks.items():
         np.testing.assert_allclose(part.blocks[path], values, rtol=0, atol=1e-11)
-    with pytest.raises(FailedPair, match=f"out of memory with {least} sample"):
-        layer_conductance(Limited(least - 1), blocks, x, baseline, **arguments)
+    with pytest.raises(FailedPair, match="out of memory with 1 sample"):
+        layer_conductance(Limited(0), blocks, x, baseline, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("pool", "chunk", "passes"),
+    [
+        (True, None, [1, 12, 12, 11]),
+        (True, 5, [5, 5, 5, 5, 5, 5, 5, 1]),
+        (False, None, [4, 11, 12, 12]),
+        (False, 30, [24, 12]),
+        (False, 15, [12, 12, 12]),
+        (False, 8, [8, 7, 8, 7, 8, 7]),
+    ],
+)
+def test_the_secant_rule_runs_each_node_once(pool, chunk, passes):
+    """An attention pool never needs a node again; other heads do not where a pass holds whole images."""
+    net, blocks, x, baseline, scalar = problem(resnet())
+    ran = []
+
+    class Counted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net if pool else None
+
+        def forward(self, samples):
+            ran.append(len(samples))
+            return net(samples)
+
+    arguments = {"scalar": scalar, "alphas": path_positions(11, "secant"), "rule": "secant"}
+    layer_conductance(Counted(), blocks, x, baseline, chunk_size=chunk, **arguments)
+    assert ran == passes
 
 
 def test_the_chunk_is_cut_to_the_free_memory(monkeypatch):

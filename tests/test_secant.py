@@ -3,18 +3,33 @@ import torch
 from torch import nn
 
 from vlmrank.blocks import Block
-from vlmrank.secant import AttentionHead, _times_slope, is_piecewise_linear, secant_relus, step_mean
+from vlmrank.secant import AttentionHead, Carry, _times_slope, is_piecewise_linear, secant_relus, step_mean
 
 
 def test_slopes_by_hand():
     z = torch.tensor([-1.0, 1.0, 3.0, -3.0, -5.0, 0.0, 0.0, 2.0])
     expected = [0.5, 1.0, 0.5, 0.0, 0.0, 0.0, 1.0]
-    np.testing.assert_allclose(_times_slope(torch.ones(7), z[:-1], z[1:]), expected, rtol=1e-6)
+    slopes = torch.empty(7)
+    _times_slope(torch.ones(7), z[:-1], z[1:], slopes)
+    np.testing.assert_allclose(slopes, expected, rtol=1e-6)
     relu, x = nn.ReLU(inplace=True), z[:, None].clone().requires_grad_()
     with secant_relus([Block("relu", relu, 1, 1)]):
         (gradient,) = torch.autograd.grad(relu(x).sum(), x)
-    np.testing.assert_allclose(gradient[:, 0], [*expected, 0], rtol=1e-6)
+    np.testing.assert_allclose(gradient[:, 0], [0, *expected], rtol=1e-6)
     np.testing.assert_allclose(relu(z.clone()), z.clamp_min(0))
+
+
+def test_a_step_between_two_passes_is_carried_over():
+    z, carry, relu = torch.tensor([-1.0, 1.0, 3.0, -3.0])[:, None], Carry(), nn.ReLU()
+    gradients = []
+    with secant_relus([Block("relu", relu, 1, 1)], carry):
+        for part in (z[:2], z[2:], z[2:]):  # the second pass fails and is run again
+            carry.begin()
+            x = part.clone().requires_grad_()
+            gradients.append(torch.autograd.grad(relu(x).sum(), x)[0])
+            if len(gradients) != 2:
+                carry.commit()
+    np.testing.assert_allclose(torch.cat(gradients)[:, 0], [0, 0.5, 1, 0.5, 1, 0.5])
 
 
 def test_step_mean_averages_gradients_only():
@@ -51,10 +66,10 @@ def test_the_head_splits_clips_attention_pool():
     def scalar(embedding, rows):
         return embedding.pow(2).sum(-1)
 
-    with head.attached():
+    with head.attached(Carry()):
         f = scalar(pool(h), None).detach()
         parts = head.parts
-        gradients = head.step_gradients(scalar, torch.zeros(5, dtype=torch.int64), torch.arange(4))
-    change = sum((g[:4] * (p[1:] - p[:-1])).sum((1, 2)) for g, p in zip(gradients, parts, strict=True))
+        gradients = head.step_gradients(scalar, torch.zeros(5, dtype=torch.int64), torch.arange(1, 5))
+    change = sum((g[1:] * (p[1:] - p[:-1])).sum((1, 2)) for g, p in zip(gradients, parts, strict=True))
     np.testing.assert_allclose(change.detach(), f[1:] - f[:-1], rtol=1e-3, atol=1e-5)
     assert "forward" not in vars(pool)

@@ -7,8 +7,9 @@ The conductance of channel c of block b for image k is
 along x(alpha) = x' + alpha (x - x'). One forward and one backward pass per node give h_b and g_b = dF/dh_b for all
 blocks; every rule of `vlmrank.quadrature` is a sum of S_ij g_i h_j over the nodes i, j of a panel. The nodes of all
 images form one long list of samples, cut into chunks of any size: a block's gradients are reduced to channels as
-soon as they arrive, and only the nodes of an unfinished panel pass from one chunk to the next. So memory does not
-grow with the number of nodes. No gradient is taken for weights, and the graph begins at the first block's output.
+soon as they arrive, and only the nodes of an unfinished panel pass from one chunk to the next (secant rule: the last
+node, of every ReLU too). So memory does not grow with the number of nodes. No gradient is taken for weights, and the
+graph begins at the first block's output.
 
 Drift: float32 against float64 is printed by `python benchmarks/quadrature.py --precision`.
 """
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from vlmrank.blocks import Block
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.memory import (
+    CPU_BYTES,
     CPU_SAMPLES,
     CUDA_SAMPLES,
     budget_bytes,
@@ -37,7 +39,7 @@ from vlmrank.memory import (
 )
 from vlmrank.quadrature import RULES, panel_degrees
 from vlmrank.reduction import Panels, Reduction, SecantSteps
-from vlmrank.secant import AttentionHead, secant_relus, step_mean
+from vlmrank.secant import AttentionHead, Carry, secant_relus, step_mean
 
 logger = logging.getLogger(__name__)
 Forward = Callable[[Tensor], Tensor]
@@ -99,6 +101,7 @@ class OnePass:
     forward, blocks, scalar : as in `layer_conductance`.
     parameters : of the network; they are not counted as activations.
     head : for the secant rule, the attention pool behind the last block, if there is one.
+    carry : with a head, what its steps take over from the pass before.
     """
 
     def __init__(
@@ -108,9 +111,10 @@ class OnePass:
         scalar: Scalar,
         parameters: Sequence[Tensor],
         head: AttentionHead | None = None,
+        carry: Carry | None = None,
     ):
         self.forward, self.blocks, self.scalar, self.parameters = forward, blocks, scalar, parameters
-        self.head = head
+        self.head, self.carry = head, carry
         self.steps: Tensor | None = None
         self.outputs: list[Tensor | None] = []
         self.versions: list[int] = []
@@ -155,8 +159,11 @@ class OnePass:
 
         return keep
 
-    def __call__(self, samples: Tensor, rows: Tensor, reduce: Callable[[int, Tensor, Tensor], None]) -> Tensor:
-        """Run samples [N, ...] of images `rows` and call `reduce(b, h_b, g_b)` for each block; return F [N]."""
+    def __call__(self, samples: Tensor, rows: Tensor, reduce: Callable[[int, Tensor, Tensor | None], None]) -> Tensor:
+        """Run samples [N, ...] of images `rows` and call `reduce(b, h_b, g_b)` for each block; return F [N].
+
+        Where `steps` is set and empty, there is no backward pass and g_b is None.
+        """
         try:
             return self._run(samples, rows, reduce)
         finally:
@@ -164,6 +171,8 @@ class OnePass:
 
     def _run(self, samples: Tensor, rows: Tensor, reduce) -> Tensor:
         self.outputs, self.versions, self.batch = [], [], len(samples)
+        if self.carry is not None:
+            self.carry.begin()
         measure = self.bytes_per_sample is None
         counting = count_saved_bytes(lambda: iter(self.parameters)) if measure else contextlib.nullcontext({})
         with torch.enable_grad(), counting as sizes:
@@ -179,6 +188,10 @@ class OnePass:
         if measure:
             widest = max(h.numel() * h.element_size() for h in self.outputs)
             self.bytes_per_sample = (1.2 * sum(sizes.values()) + 8 * widest) / len(samples)
+        if self.steps is not None and not len(self.steps):  # the first node of a path: nothing to go back for
+            for index, output in enumerate(self.outputs):
+                reduce(index, output.detach(), None)
+            return f.detach()
         arrived = set()
 
         def reduce_block(index: int, gradient: Tensor) -> None:
@@ -220,11 +233,12 @@ def attached_pass(forward: Forward, blocks: Sequence[Block], scalar: Scalar, rul
     with contextlib.ExitStack() as stack:
         parameters = stack.enter_context(frozen(forward, blocks))
         head = AttentionHead.find(_owner(forward)) if rule == "secant" else None
+        carry = Carry() if head is not None else None
         if rule == "secant":
-            stack.enter_context(secant_relus(blocks))
+            stack.enter_context(secant_relus(blocks, carry))
         if head is not None:
-            stack.enter_context(head.attached())
-        yield stack.enter_context(OnePass(forward, blocks, scalar, parameters, head).attached())
+            stack.enter_context(head.attached(carry))
+        yield stack.enter_context(OnePass(forward, blocks, scalar, parameters, head, carry).attached())
 
 
 @contextlib.contextmanager
@@ -254,8 +268,9 @@ def run_samples(
     """
     device, points = images.device, len(alphas)
     total, least = len(images) * points, min(reduction.least, len(images) * points)
+    group = points if reduction.overlap else 1
     measuring = chunk_size is None and one_pass.bytes_per_sample is None
-    chunk = max(least, min(chunk_size or _fitting(one_pass, device, total), total))
+    chunk = max(least, min(chunk_size or _fitting(one_pass, device, total, group), total))
     if measuring:
         chunk = least
     shape = (-1, *[1] * (images.ndim - 1))
@@ -263,6 +278,8 @@ def run_samples(
     start = 0
     while start < total:
         stop = min(start + chunk, total)
+        if stop - stop % group > start:  # end with an image, so that none of its nodes is run again
+            stop -= stop % group
         flat = torch.arange(start, stop, device=device)
         rows, nodes = flat // points, flat % points
         try:
@@ -271,6 +288,8 @@ def run_samples(
             one_pass.means, one_pass.steps = reduction.means, reduction.steps
             f = one_pass(samples, rows, reduction.add)
             start = reduction.commit(rows, nodes, f)
+            if one_pass.carry is not None:
+                one_pass.carry.commit()
             failure = None
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -285,15 +304,19 @@ def run_samples(
             logger.warning("out of memory: going on with %d samples a pass", chunk)
         elif measuring:
             measuring = False
-            chunk = max(least, even_chunk(total - start, _fitting(one_pass, device, total)) if start < total else chunk)
+            chunk = max(least, _fitting(one_pass, device, total - start, group) if start < total else chunk)
     return chunk
 
 
-def _fitting(one_pass: OnePass, device: torch.device, total: int) -> int:
-    most = CUDA_SAMPLES if device.type == "cuda" else CPU_SAMPLES
-    if one_pass.bytes_per_sample:
-        most = min(most, int(budget_bytes(device) / one_pass.bytes_per_sample))
-    return even_chunk(total, most)
+def _fitting(one_pass: OnePass, device: torch.device, total: int, group: int) -> int:
+    """Return the chunk size for `total` samples; a multiple of `group`, if memory holds one."""
+    most, size = CUDA_SAMPLES if device.type == "cuda" else CPU_SAMPLES, one_pass.bytes_per_sample
+    if size and device.type == "cpu":
+        most = min(most, int(CPU_BYTES / size))
+    most = max(most, group)
+    if size:
+        most = min(most, int(budget_bytes(device) / size))
+    return group * even_chunk(-(-total // group), most // group) if most >= group else even_chunk(total, most)
 
 
 def check_alphas(alphas: Sequence[float] | np.ndarray) -> np.ndarray:

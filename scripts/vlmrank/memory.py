@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-CPU_SAMPLES, CUDA_SAMPLES = 32, 2048
+CPU_SAMPLES, CUDA_SAMPLES = 16, 2048
 """Most samples a pass: beyond these a bigger batch is no faster."""
+CPU_BYTES = 3 << 29
+"""Most bytes a pass on the CPU, for the same reason."""
 _MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 
 

@@ -35,13 +35,14 @@ class Reduction:
     Attributes
     ----------
     least : fewest samples a pass can have.
+    overlap : whether a pass that ends within an image makes the next one repeat nodes.
     total : float64 [K, C_b] a block.
     score : float64 [K, 2], F(x) and F(x').
     means : float64 [N, N], weights of the nodes' gradients in each step of the pass, where the rule wants them.
-    steps : int64 [S], samples of the pass at which a step begins, where the rule has steps.
+    steps : int64 [S], samples of the pass at which a step ends, where the rule has steps.
     """
 
-    least = 1
+    least, overlap = 1, False
 
     def __init__(self, blocks: Sequence[Block], count: int, points: int):
         self.blocks, self.count, self.points = blocks, count, points
@@ -55,8 +56,8 @@ class Reduction:
         """Prepare for samples start <= f < stop."""
         raise NotImplementedError
 
-    def add(self, index: int, h: Tensor, g: Tensor) -> None:
-        """Take output and gradient [N, ...] of block `index`."""
+    def add(self, index: int, h: Tensor, g: Tensor | None) -> None:
+        """Take output and gradient [N, ...] of block `index`; no gradient where `steps` is empty."""
         raise NotImplementedError
 
     def rollback(self) -> None:
@@ -163,9 +164,10 @@ def panel_sum(matrix: Tensor, h: Tensor, g: Tensor, where: Tensor, axis: int) ->
 
 
 class SecantSteps(Reduction):
-    """sum_j G_j (h_{j+1} - h_j) with the secant gradients G_j that arrive at the first node of each step.
+    """sum_j G_j (h_{j+1} - h_j) with the secant gradients G_j that arrive at the last node of each step.
 
-    A step needs its other end, or its neighbours, in the same pass, so passes overlap by a few nodes.
+    With an `AttentionHead` a step needs the node before from the pass before, which `vlmrank.secant.Carry` and this
+    class carry over. Other heads need the gradients of the neighbours too, so their passes overlap by a few nodes.
 
     Parameters
     ----------
@@ -176,36 +178,62 @@ class SecantSteps(Reduction):
         super().__init__(blocks, count, len(alphas))
         self._weights = None if head else step_mean_matrix(alphas)
         nodes = np.arange(len(alphas))
-        firsts, lasts = nodes[:-1], nodes[1:]
+        firsts = lasts = nodes[1:]
         if self._weights is not None:
-            firsts = np.minimum(np.where(self._weights != 0, nodes, len(alphas)).min(1), firsts)
+            firsts = np.minimum(np.where(self._weights != 0, nodes, len(alphas)).min(1), nodes[:-1])
             lasts = np.maximum(np.where(self._weights != 0, nodes, 0).max(1), lasts)
         offset = (np.arange(count) * self.points)[:, None]
-        self.step = (offset + nodes[:-1]).ravel()  # first sample of each step
+        self.step = (offset + nodes[1:]).ravel()  # last sample of each step
         self.first, self.last = (offset + firsts).ravel(), (offset + lasts).ravel()
-        self.least = int((lasts - firsts).max()) + 1
+        self.least, self.overlap = int((lasts - firsts).max()) + 1, not head
         self.next = 0
+        self.carry: dict[int, Tensor] = {}
+        self._new_carry: dict[int, Tensor] = {}
 
     def begin(self, start: int, stop: int, device: torch.device) -> None:
         self._after, self._stop = int(np.searchsorted(self.last, stop, side="left")), stop
         done = np.arange(self.next, self._after)
-        self.steps = torch.as_tensor(self.step[done] - start, device=device)
+        self._ends = (self.step[done] - start).tolist()
+        self.steps = torch.as_tensor(self._ends, dtype=torch.int64, device=device)
         self._images = torch.as_tensor(self.step[done] // self.points, device=device)
         if self._weights is not None:
             means = np.zeros((stop - start, stop - start))
             for sample in self.step[done]:
                 node = sample % self.points
-                columns = np.flatnonzero(self._weights[node])
-                means[sample - start, columns + sample - node - start] = self._weights[node, columns]
+                columns = np.flatnonzero(self._weights[node - 1])
+                means[sample - start, columns + sample - node - start] = self._weights[node - 1, columns]
             self.means = torch.as_tensor(means, device=device)
 
-    def add(self, index: int, h: Tensor, g: Tensor) -> None:
-        h, g = at_least_float32(h), at_least_float32(g)
-        if len(self.steps):
-            moved = h[self.steps + 1].sub_(h[self.steps])
-            values = channel_sum(moved.mul_(g[self.steps]), self.blocks[index].axis)
-            self._pending.append((index, self._images, values))
+    def add(self, index: int, h: Tensor, g: Tensor | None) -> None:
+        before = self.carry.get(index)
+        if not self.overlap:
+            self._new_carry[index] = h[-1:].clone()
+        if not self._ends:
+            return
+        if h.is_cuda:
+            moved = torch.cat([h[:1] if before is None else before, h[:-1]])[self.steps]
+            values = _step_sum(moved, h[self.steps], g[self.steps], self.blocks[index].axis)
+        else:  # sample by sample, in the cache
+            values = torch.cat(
+                [
+                    _step_sum(h[s - 1 : s] if s else before, h[s : s + 1], g[s : s + 1], self.blocks[index].axis)
+                    for s in self._ends
+                ]
+            )
+        self._pending.append((index, self._images, values))
+
+    def rollback(self) -> None:
+        super().rollback()
+        self._new_carry = {}
 
     def _finish(self) -> int:
+        self.carry, self._new_carry = self._new_carry, {}
         self.next = self._after
-        return int(self.first[self.next]) if self.next < len(self.step) else self._stop
+        if self.overlap and self.next < len(self.step):
+            return int(self.first[self.next])
+        return self._stop
+
+
+def _step_sum(before: Tensor, h: Tensor, g: Tensor, axis: int) -> Tensor:
+    before, h, g = at_least_float32(before), at_least_float32(h), at_least_float32(g)
+    return channel_sum((h - before).mul_(g), axis)

@@ -5,9 +5,10 @@ first order. But over a step from node j to node j+1 the average slope of a ReLU
 
     s = (relu(z_{j+1}) - relu(z_j)) / (z_{j+1} - z_j),
 
-so the backward pass of step j uses s instead of the slope at one node. With linear layers in between, the resulting G_j
-satisfies sum over h of G_j (h_{j+1} - h_j) = the same number for every block: completeness holds step by step. What is
-left is the covariance of switches within a step, and the error falls nearly with the second power of the step.
+so the backward pass of step j, which runs at its last node, uses s instead of the slope there. With linear layers in
+between, the resulting G_j satisfies sum over h of G_j (h_{j+1} - h_j) = the same number for every block: completeness
+holds step by step. What is left is the covariance of switches within a step, and the error falls nearly with the second
+power of the step.
 
 The head behind the last block is smooth, but CLIP's attention pool may flip from one position to another within a step.
 So its gradient is averaged over the step itself: queries, keys and values are linear in h and are interpolated between
@@ -46,29 +47,55 @@ SUBSTEPS = 8
 """Gauss nodes within a step at which the head's gradient is taken."""
 
 
-def _times_slope(gradient: Tensor, z: Tensor, after: Tensor) -> Tensor:
+class Carry:
+    """The last sample of a pass's tensors, from which the first step of the next pass sets out.
+
+    Tensors are told apart by the order in which `take` is called. A pass that fails is forgotten by the next `begin`.
+    """
+
+    def __init__(self):
+        self._before: list[Tensor] = []
+        self._after: list[Tensor] = []
+
+    def begin(self) -> None:
+        """Begin a pass."""
+        self._after = []
+
+    def take(self, tensor: Tensor) -> Tensor | None:
+        """Remember the last sample of `tensor`; return the one remembered in the pass before, if there was one."""
+        self._after.append(tensor[-1:].detach().clone())
+        return self._before[len(self._after) - 1] if self._before else None
+
+    def commit(self) -> None:
+        """End a pass that succeeded."""
+        self._before, self._after = self._after, []
+
+
+def _times_slope(gradient: Tensor, before: Tensor, z: Tensor, out: Tensor) -> None:
     # max(z0, z1) / |z1 - z0|, cut to [0, 1], is the secant slope in all four cases of signs.
-    width = (after - z).abs_().clamp_min_(torch.finfo(z.dtype).tiny)
-    return torch.maximum(z, after).div_(width).clamp_(0, 1).mul_(gradient)
+    width = (z - before).abs_().clamp_min_(torch.finfo(z.dtype).tiny)
+    torch.maximum(before, z, out=out).div_(width).clamp_(0, 1).mul_(gradient)
 
 
 class _SecantReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, z: Tensor) -> Tensor:
-        ctx.save_for_backward(z)
+    def forward(ctx, z: Tensor, before: Tensor | None) -> Tensor:
+        ctx.save_for_backward(z, before)
         return z.clamp_min(0)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        (z,) = ctx.saved_tensors
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        z, before = ctx.saved_tensors
         result = torch.empty_like(gradient)
-        result[-1] = 0
-        if z.is_cuda:
-            result[:-1] = _times_slope(gradient[:-1], z[:-1], z[1:])
-        else:  # sample by sample, in the cache
-            for j in range(len(z) - 1):
-                result[j] = _times_slope(gradient[j], z[j], z[j + 1])
-        return result
+        if before is None:
+            result[0] = 0
+        else:
+            _times_slope(gradient[:1], before, z[:1], result[:1])
+        size = len(z) if z.is_cuda else 1  # sample by sample on the CPU, in its cache
+        for j in range(1, len(z), size):
+            part = slice(j, j + size)
+            _times_slope(gradient[part], z[j - 1 : j - 1 + size][: len(z) - j], z[part], result[part])
+        return result, None
 
 
 class _StepMean(torch.autograd.Function):
@@ -91,17 +118,24 @@ def step_mean(h: Tensor, means: Tensor) -> Tensor:
     Parameters
     ----------
     h : [N, ...], consecutive nodes.
-    means : [N, N], row j holds the weights of the nodes' gradients in step j; zero where no step begins.
+    means : [N, N], row j holds the weights of the nodes' gradients in the step that ends at j; zero where none does.
     """
     return _StepMean.apply(h, means)
 
 
 @contextlib.contextmanager
-def secant_relus(blocks: Sequence[Block]) -> Iterator[None]:
-    """Within this context the ReLUs of the blocks propagate gradients with secant slopes between batch neighbours."""
+def secant_relus(blocks: Sequence[Block], carry: Carry | None = None) -> Iterator[None]:
+    """Within this context the ReLUs of the blocks propagate gradients with the slopes from each sample's predecessor.
+
+    The predecessor of a pass's first sample is in `carry`; without one, the first sample's gradient is zero.
+    """
     relus = {m for block in blocks for m in block.module.modules() if type(m) is nn.ReLU}
+
+    def forward(z: Tensor) -> Tensor:
+        return _SecantReLU.apply(z, None if carry is None else carry.take(z))
+
     for relu in relus:
-        relu.forward = _SecantReLU.apply
+        relu.forward = forward
     try:
         yield
     finally:
@@ -118,6 +152,7 @@ class AttentionHead:
     def __init__(self, pool: nn.Module):
         self.pool = pool
         self.parts: tuple[Tensor, ...] = ()
+        self.before: list[Tensor | None] = []
         self.embedding: Tensor | None = None
 
     @classmethod
@@ -149,11 +184,12 @@ class AttentionHead:
         return self.pool.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1))
 
     @contextlib.contextmanager
-    def attached(self) -> Iterator[None]:
+    def attached(self, carry: Carry) -> Iterator[None]:
         """Replace the pool's forward inside this context."""
 
         def forward(h: Tensor) -> Tensor:
             self.parts = self.project(h)
+            self.before = [carry.take(part) for part in self.parts]
             with torch.no_grad():
                 self.embedding = self.finish(*self.parts)
             return self.embedding
@@ -163,23 +199,24 @@ class AttentionHead:
             yield
         finally:
             del self.pool.forward
-            self.parts, self.embedding = (), None
+            self.parts, self.before, self.embedding = (), [], None
 
     def step_gradients(self, scalar: Callable[[Tensor, Tensor], Tensor], rows: Tensor, steps: Tensor) -> list[Tensor]:
-        """Return the mean gradient of F by q, k and v over each step, at the step's first node; zero elsewhere.
+        """Return the mean gradient of F by q, k and v over each step, at the step's last node; zero elsewhere.
 
         Parameters
         ----------
         scalar : (embeddings, rows) -> F.
         rows : int64 [N], the image of each node of the batch.
-        steps : int64 [S], the first nodes of the steps.
+        steps : int64 [S], the last nodes of the steps.
         """
         parts = [part.detach() for part in self.parts]
         means = [torch.zeros_like(part) for part in parts]
-        if not len(steps):
-            return means
         u, weights = np.polynomial.legendre.leggauss(SUBSTEPS)
-        ends = [(part[steps], part[steps + 1]) for part in parts]
+        ends = []
+        for part, before in zip(parts, self.before, strict=True):
+            nodes = torch.cat([part[:1] if before is None else before, part])
+            ends.append((nodes[steps], nodes[steps + 1]))
         for share, weight in zip((u + 1) / 2, weights / 2, strict=True):
             between = [torch.lerp(a, b, float(share)).requires_grad_() for a, b in ends]
             with torch.enable_grad():
