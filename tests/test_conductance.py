@@ -7,8 +7,8 @@ from torch import nn
 from vlmrank.blocks import Block, visual_blocks
 from vlmrank.conductance import layer_conductance
 from vlmrank.errors import FailedPair, VlmrankError
-from vlmrank.quadrature import path_positions, uniform_curve
-from vlmrank.reduction import panel_sum
+from vlmrank.quadrature import chebyshev_nodes, path_positions, stieltjes_matrix, uniform_curve
+from vlmrank.reduction import cached_panel_sum, panel_sum
 from vlmrank.refinement import refine_conductance
 
 torch.set_num_threads(1)
@@ -264,18 +264,32 @@ def test_the_chunk_is_cut_to_the_free_memory(monkeypatch):
     assert 1 <= tight.chunk_size < free.chunk_size
 
 
+@pytest.mark.parametrize(("shape", "axis", "layout"), [((5, 7), -1, None), ((6, 3, 2), 1, torch.channels_last)])
+def test_panels_in_the_cache_give_the_same_as_on_a_gpu(monkeypatch, shape, axis, layout):
+    monkeypatch.setattr("vlmrank.reduction.PIECE", 8)
+    matrix = torch.as_tensor(stieltjes_matrix(chebyshev_nodes(4)))
+    h, g = torch.randn(2, 9, *shape, dtype=torch.float64)
+    if layout is not None:
+        h = h.contiguous(memory_format=layout)
+    cuts = [slice(0, 2), slice(2, 6), slice(6, 9)]
+    for first in (0, 1, 4):
+        expected = panel_sum(matrix, h, g, torch.arange(first, first + 5)[None], axis % h.ndim)
+        for parts in ([(h, g)], [(h[cut], g[cut]) for cut in cuts]):
+            np.testing.assert_allclose(cached_panel_sum(matrix, parts, first, axis), expected, rtol=0, atol=1e-13)
+
+
 def test_memory_does_not_grow_with_the_number_of_nodes():
     net, blocks, x, baseline, scalar = problem(vit(), images=1)
     most = {}
     for points in (16, 64):
         sizes = []
 
-        def spy(matrix, h, g, where, axis, sizes=sizes):
-            sizes.append(len(h))
-            return panel_sum(matrix, h, g, where, axis)
+        def spy(matrix, parts, first, axis, sizes=sizes):
+            sizes.append(sum(len(h) for h, _ in parts))
+            return cached_panel_sum(matrix, parts, first, axis)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("vlmrank.reduction.panel_sum", spy)
+            patch.setattr("vlmrank.reduction.cached_panel_sum", spy)
             layer_conductance(
                 net,
                 blocks,

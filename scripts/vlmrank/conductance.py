@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from vlmrank.blocks import Block
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.memory import (
-    CPU_BYTES,
     CPU_SAMPLES,
+    CPU_TENSOR_BYTES,
     CUDA_SAMPLES,
     budget_bytes,
     count_saved_bytes,
@@ -121,6 +121,7 @@ class OnePass:
         self.clone = False
         self.means: Tensor | None = None
         self.bytes_per_sample: float | None = None
+        self.largest = 1.0
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[OnePass]:
@@ -188,6 +189,7 @@ class OnePass:
         if measure:
             widest = max(h.numel() * h.element_size() for h in self.outputs)
             self.bytes_per_sample = (1.2 * sum(sizes.values()) + 8 * widest) / len(samples)
+            self.largest = max([widest, *sizes.values()]) / len(samples)
         if self.steps is not None and not len(self.steps):  # the first node of a path: nothing to go back for
             for index, output in enumerate(self.outputs):
                 reduce(index, output.detach(), None)
@@ -310,12 +312,12 @@ def run_samples(
 
 def _fitting(one_pass: OnePass, device: torch.device, total: int, group: int) -> int:
     """Return the chunk size for `total` samples; a multiple of `group`, if memory holds one."""
-    most, size = CUDA_SAMPLES if device.type == "cuda" else CPU_SAMPLES, one_pass.bytes_per_sample
-    if size and device.type == "cpu":
-        most = min(most, int(CPU_BYTES / size))
+    most = CUDA_SAMPLES
+    if device.type == "cpu":
+        most = min(CPU_SAMPLES, int(CPU_TENSOR_BYTES / one_pass.largest))
     most = max(most, group)
-    if size:
-        most = min(most, int(budget_bytes(device) / size))
+    if one_pass.bytes_per_sample:
+        most = min(most, int(budget_bytes(device) / one_pass.bytes_per_sample))
     return group * even_chunk(-(-total // group), most // group) if most >= group else even_chunk(total, most)
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 CPU_SAMPLES, CUDA_SAMPLES = 16, 2048
 """Most samples a pass: beyond these a bigger batch is no faster."""
-CPU_BYTES = 3 << 29
-"""Most bytes a pass on the CPU, for the same reason."""
+CPU_TENSOR_BYTES = 32 << 20
+"""Most bytes of a tensor on the CPU: glibc maps bigger ones anew each time, and touching fresh pages costs more."""
 _MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 
 

@@ -16,6 +16,9 @@ from torch import Tensor
 from vlmrank.blocks import Block
 from vlmrank.quadrature import chebyshev_nodes, step_mean_matrix, stieltjes_matrix
 
+PIECE = 1 << 15
+"""Elements of a map that the CPU takes at a time, for all nodes of a panel."""
+
 
 def channel_sum(values: Tensor, axis: int) -> Tensor:
     """Return the sum of [N, ...] over all axes but the first and the channel axis: [N, C]."""
@@ -120,16 +123,18 @@ class Panels(Reduction):
     def add(self, index: int, h: Tensor, g: Tensor) -> None:
         block = self.blocks[index]
         h, g = at_least_float32(h), at_least_float32(g)
-        if index in self.carry:
+        if index in self.carry and (h.is_cuda or self._keep > len(h)):
             h, g = (torch.cat(pair) for pair in zip(self.carry[index], (h, g), strict=True))
+            parts = [(h, g)]
+        else:
+            parts = [*([self.carry[index]] if index in self.carry else []), (h, g)]
         for degree, where, images in self._groups:
             matrix = self.matrices[degree].to(h)
-            # a few panels at a time on the CPU, so that they stay in its cache
-            size = len(where) if h.is_cuda else 1
-            sums = [
-                panel_sum(matrix, h, g, where[p : p + size], block.axis % h.ndim) for p in range(0, len(where), size)
-            ]
-            self._pending.append((index, images, torch.cat(sums)))
+            if h.is_cuda:
+                sums = panel_sum(matrix, h, g, where, block.axis % h.ndim)
+            else:
+                sums = torch.cat([cached_panel_sum(matrix, parts, first, block.axis) for first in where[:, 0].tolist()])
+            self._pending.append((index, images, sums))
         if self._keep:
             self._new_carry[index] = (h[-self._keep :].clone(), g[-self._keep :].clone())
 
@@ -161,6 +166,41 @@ def panel_sum(matrix: Tensor, h: Tensor, g: Tensor, where: Tensor, axis: int) ->
     moved = (moved - moved[:, :1].clone()).flatten(2)
     product = (matrix @ moved).mul_(g[where].flatten(2)).sum(1)
     return channel_sum(product.view(len(where), *h.shape[1:]), axis)
+
+
+def cached_panel_sum(matrix: Tensor, parts: Sequence[tuple[Tensor, Tensor]], first: int, axis: int) -> Tensor:
+    """Return what `panel_sum` does for one panel, in pieces that stay in the CPU's cache, without copies of whole maps.
+
+    Parameters
+    ----------
+    matrix : S [m+1, m+1], rows sum to zero.
+    parts : pairs h, g of shape [N_i, ...], which follow one another.
+    first : the panel's first node, counted through all parts.
+    axis : channel axis of h.
+
+    Returns
+    -------
+    [1, C].
+    """
+    h, g, begin = [], [], 0
+    for part in parts:
+        rows = slice(max(first - begin, 0), max(first + len(matrix) - begin, 0))
+        h, g, begin = [*h, part[0][rows]], [*g, part[1][rows]], begin + len(part[0])
+    if h[-1].ndim == 4 and not h[-1].is_contiguous():  # channels last: in the order in which they lie
+        h, g = ([x.movedim(1, -1) for x in y] for y in (h, g))
+        axis = -1 if axis in (1, -3) else axis - 1
+    shape = h[-1].shape[1:]
+    h, g = ([x.flatten(1) for x in y] for y in (h, g))
+    total = h[-1].new_empty(shape.numel())
+    for start in range(0, len(total), PIECE):
+        piece = slice(start, start + PIECE)
+        moved = torch.cat([x[:, piece] for x in h])
+        moved -= moved[:1].clone()
+        product = matrix @ moved
+        for rows, gradient in zip(product.split([len(x) for x in g]), g, strict=True):
+            rows.mul_(gradient[:, piece])
+        torch.sum(product, 0, out=total[piece])
+    return channel_sum(total.view(1, *shape), axis)
 
 
 class SecantSteps(Reduction):
