@@ -51,6 +51,7 @@ DIVERGENCES = {
     "64 images": {"images": 64, "rank": 16},
 }
 MARKS = ("<!-- printed by benchmarks/choose_settings.py -->", "<!-- end -->")
+COSINES = ("symmetric: mean cosine of single images", "symmetric: mean absolute cosine of single images")
 PARTS = ("kind", "rank", "standardise", "smoothing")
 
 
@@ -87,7 +88,22 @@ def _divergences(pairs: Sequence[Pair], images: int, draw: int, seed: int) -> di
         centre = [np.zeros(values.shape[1]) for values in some[0].blocks] if unit == "not centred" else None
         options = {key: changed[key] for key in PARTS if key in changed}
         found[name] = directional_conductance_divergence(some, importance[of_blocks], centre=centre, **options).dcd
-    return found
+    return found | _image_cosines(tasks["", images])
+
+
+def _image_cosines(tasks: Sequence[Representation]) -> dict[str, np.ndarray]:
+    """Two symmetric counterparts [T, T]: minus the mean (absolute) cosine between single images, mean over blocks."""
+    owner = np.repeat(np.arange(len(tasks)), [task.n_images for task in tasks])
+    member = (owner == np.arange(len(tasks))[:, None]) / np.bincount(owner)[:, None]
+    total = np.zeros((2, len(tasks), len(tasks)))
+    for block in range(len(tasks[0].blocks)):
+        rows = np.concatenate([task.blocks[block] for task in tasks])
+        rows = rows - rows.mean(axis=0)
+        rows /= np.maximum(np.sqrt(np.square(rows).mean(axis=0)), 1e-300)
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
+        cosine = rows @ rows.T
+        total -= np.stack([member @ values @ member.T for values in (cosine, np.abs(cosine))])
+    return dict(zip(COSINES, total / len(tasks[0].blocks), strict=True))
 
 
 def look_at_model(folder: Path, *, datasets: Sequence[str], images: int, draws: int, seed: int) -> dict:
@@ -105,7 +121,7 @@ def look_at_model(folder: Path, *, datasets: Sequence[str], images: int, draws: 
         "statistics": {
             name: np.array([[values[name] for values in one] for one in statistics]) for name in statistics[0][0]
         },
-        "divergence": {name: np.stack([one[name] for one in divergences]) for name in DIVERGENCES},
+        "divergence": {name: np.stack([one[name] for one in divergences]) for name in divergences[0]},
     }
 
 
@@ -115,7 +131,8 @@ class Trial:
     def __init__(self, looks: Sequence[dict], accuracy: np.ndarray, targets: Sequence[int], seed: int) -> None:
         self.looks, self.accuracy, self.targets = looks, accuracy, targets
         self.draws = len(looks[0]["logits"])
-        self.divergence = {name: np.stack([one["divergence"][name] for one in looks], axis=1) for name in DIVERGENCES}
+        names = looks[0]["divergence"]
+        self.divergence = {name: np.stack([one["divergence"][name] for one in looks], axis=1) for name in names}
         forward = self.divergence["default"]
         self.divergence["turned round: the target's cover of the source"] = forward.swapaxes(2, 3)
         self.divergence["symmetric: mean of both directions"] = (forward + forward.swapaxes(2, 3)) / 2
@@ -142,6 +159,14 @@ class Trial:
         kernel = np.exp(-(mean + mean.T) / 2 / width)[np.ix_(sources, sources)]
         weights = np.linalg.solve(kernel + noise * np.eye(len(sources)), np.exp(-mean[sources, target] / width))
         return ndtri(percentile_ranks(self.accuracy[:, sources])) @ weights
+
+    def against_average(self, draw: int, target: int, *, share: float) -> np.ndarray:
+        """[M] the method's score minus a share of the average rank, as if far sources spoke against a model."""
+        return self.score(draw, target) - share * self.average(target)
+
+    def both_predicted(self, draw: int, target: int) -> np.ndarray:
+        """[M] the method's score and the Gaussian process, both standardised."""
+        return fuse_scores(self.score(draw, target), self.predicted(draw, target), 1.0)
 
     def average(self, target: int) -> np.ndarray:
         """[M] mean percentile rank on the sources."""
@@ -171,6 +196,14 @@ class Trial:
         fused = self.fused(draw, target)
         information = self.extra(draw, target, "mutual_information", score=fused)
         return fused + fuse_scores(np.zeros(len(fused)), information, weight)
+
+    def again(self, draw: int, target: int, *, times: int) -> np.ndarray:
+        """[M] the fused score, for which fused scores give the votes."""
+        logits = [one["logits"][draw][target] for one in self.looks]
+        found = self.score(draw, target)
+        for _ in range(times):
+            found = fuse_scores(self.score(draw, target), committee_agreement(logits, found).mean(axis=1), 2.0)
+        return found
 
     @staticmethod
     def _sum(score: np.ndarray, extra: np.ndarray, fuse: float, ranks: bool) -> np.ndarray:
@@ -206,6 +239,9 @@ def rows(trial: Trial) -> Iterator[tuple[str, str, Callable[[int, int], np.ndarr
     yield part, "accuracy minus its mean", partial(trial.score, values=lambda a: a - a.mean(0))
     yield part, "squared percentile ranks", partial(trial.score, values=lambda a: percentile_ranks(a) ** 2)
     yield part, "Gaussian process over datasets", trial.predicted
+    yield part, "the plain form and that Gaussian process", trial.both_predicted
+    for share in (0.25, 0.5):
+        yield part, f"minus {share:g} x the average rank", partial(trial.against_average, share=share)
     part = "The fused score: what is added"
     yield part, "nothing", trial.score
     for statistic in ("confidence", "entropy", "mutual_information", "agreement"):
@@ -219,6 +255,8 @@ def rows(trial: Trial) -> Iterator[tuple[str, str, Callable[[int, int], np.ndarr
         yield part, f"agreement, sharpness {sharpness:g}", partial(trial.fused, sharpness=sharpness)
     for weight in (0.25, 0.5, 1.0):
         yield part, f"agreement and {weight:g} x mutual information", partial(trial.with_information, weight=weight)
+    for times in (2, 5):
+        yield part, f"agreement, votes by the fused score, {times} rounds", partial(trial.again, times=times)
     part = "Without conductance"
     yield part, "average rank", lambda _, target: trial.average(target)
     for statistic in ("confidence", "entropy", "mutual_information", "agreement"):
