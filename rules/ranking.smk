@@ -29,6 +29,7 @@ rule rank_models:
         seed=config["seed"],
         code=code(
             "vlmrank.ranking:aggregate_ranks",
+            "vlmrank.ranking:ranking_table",
             "vlmrank.predictions:align_logits",
             "vlmrank.predictions:committee_agreement",
             "vlmrank.store:write_csv",

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from vlmrank.predictions import align_logits, committee_agreement
-from vlmrank.ranking import aggregate_ranks
+from vlmrank.ranking import NO_ACCURACY, aggregate_ranks, ranking_table
 from vlmrank.runlog import announce, job, recommendation
-from vlmrank.store import FAILED, OK, read_csv, read_dcd, read_json, read_pair, read_pair_attributes, write_csv
+from vlmrank.store import FAILED, read_csv, read_dcd, read_json, read_pair, read_pair_attributes, write_csv
 
 
 def main(snakemake) -> None:
@@ -40,22 +40,10 @@ def main(snakemake) -> None:
     )
     files = (snakemake.input.models, snakemake.input.pairs)
     reasons = [_reason(*paths, known) for *paths, known in zip(*files, accuracy, strict=True)]
-    usable = np.isfinite(result.rank)
-    ranking = pd.DataFrame(
-        {
-            "rank": result.rank,
-            "model": models,
-            "score": result.score,
-            "rank_low": result.rank_low,
-            "rank_high": result.rank_high,
-            "p_top5": result.p_top5,
-            "status": np.where(usable, OK, FAILED),
-            "reason": np.where(usable, "", reasons),
-            "fused": result.fused,
-            "agreement": agreement.mean(axis=1) if agreement.shape[1] else np.nan,
-        }
-    )
-    write_csv(snakemake.output.ranking, ranking.sort_values("rank", kind="stable", na_position="last"))
+    ranking = ranking_table(result, models, reasons)
+    ranking["fused"] = result.fused[ranking.index]
+    ranking["agreement"] = agreement.mean(axis=1)[ranking.index] if agreement.shape[1] else np.nan
+    write_csv(snakemake.output.ranking, ranking)
     weights = pd.DataFrame(
         {
             "model": np.repeat(models, len(sources)),
@@ -75,7 +63,7 @@ def _reason(card_path: str, pair_path: str, accuracy: np.ndarray) -> str:
         if found["status"] == FAILED:
             return found["reason"]
     if not np.isfinite(accuracy).any():
-        return "no accuracy of this model is known on any source"
+        return NO_ACCURACY
     return "no source could be compared with the target"
 
 

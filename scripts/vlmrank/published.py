@@ -17,10 +17,10 @@ from vlmrank.errors import VlmrankError
 from vlmrank.evaluation import HIGHER_IS_BETTER, METRICS, differences, evaluate_methods, summarise
 from vlmrank.evidence import table_of
 from vlmrank.prompts import clip_benchmark_prompts
-from vlmrank.ranking import aggregate_ranks
+from vlmrank.ranking import NO_ACCURACY, aggregate_ranks, ranking_table
 from vlmrank.registry import architectures
 from vlmrank.report.build import build_report
-from vlmrank.store import FAILED, OK, write_csv, write_json
+from vlmrank.store import OK, write_csv, write_json
 
 METHOD = "baselines only"
 
@@ -90,20 +90,7 @@ def rank_by_accuracies(accuracy: np.ndarray, models: Sequence[str], *, bootstrap
     is ranked by those it has, and its interval is wider.
     """
     result = aggregate_ranks(accuracy, np.zeros_like(accuracy), bootstrap=bootstrap, seed=seed)
-    usable = np.isfinite(result.rank)
-    table = pd.DataFrame(
-        {
-            "rank": result.rank,
-            "model": models,
-            "score": result.score,
-            "rank_low": result.rank_low,
-            "rank_high": result.rank_high,
-            "p_top5": result.p_top5,
-            "status": np.where(usable, OK, FAILED),
-            "reason": np.where(usable, "", "no accuracy of this model is known on any source"),
-        }
-    )
-    return table.sort_values("rank", kind="stable", na_position="last", ignore_index=True)
+    return ranking_table(result, models, NO_ACCURACY).reset_index(drop=True)
 
 
 def evaluate_published(
