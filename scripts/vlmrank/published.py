@@ -17,7 +17,7 @@ from vlmrank.errors import VlmrankError
 from vlmrank.evaluation import HIGHER_IS_BETTER, METRICS, differences, evaluate_methods, summarise
 from vlmrank.evidence import table_of
 from vlmrank.prompts import clip_benchmark_prompts
-from vlmrank.ranking import NO_ACCURACY, aggregate_ranks, ranking_table
+from vlmrank.ranking import aggregate_ranks, ranking_table
 from vlmrank.registry import architectures
 from vlmrank.report.build import build_report
 from vlmrank.store import OK, write_csv, write_json
@@ -90,7 +90,7 @@ def rank_by_accuracies(accuracy: np.ndarray, models: Sequence[str], *, bootstrap
     is ranked by those it has, and its interval is wider.
     """
     result = aggregate_ranks(accuracy, np.zeros_like(accuracy), bootstrap=bootstrap, seed=seed)
-    return ranking_table(result, models, NO_ACCURACY).reset_index(drop=True)
+    return ranking_table(result, models).reset_index(drop=True)
 
 
 def evaluate_published(

@@ -253,7 +253,7 @@ def aggregate_ranks(
     return Ranking(score, fused, rank, rank_low, rank_high, p_top5, weights)
 
 
-def ranking_table(result: Ranking, models: Sequence[str], reasons: str | Sequence[str]) -> pd.DataFrame:
+def ranking_table(result: Ranking, models: Sequence[str], reasons: str | Sequence[str] = NO_ACCURACY) -> pd.DataFrame:
     """A ranking as a table, one row a model, best first; models without a rank come last, failed for their reason."""
     usable = np.isfinite(result.rank)
     table = pd.DataFrame(
