@@ -19,13 +19,9 @@ from vlmrank.store import read_pair
 
 pytestmark = pytest.mark.slurm
 DATASETS = ("cats", "dogs", "tools")
-# What CI changes in the shipped profile: it looks at jobs sooner, and has no network file system to wait for.
-SOONER = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "20")
+# What CI changes in the shipped profile: it looks at jobs sooner (faults/ too), and waits for no network file system.
+SOONER = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
 FAULTS = Path(__file__).resolve().parent / "faults"
-slow = pytest.mark.skipif(
-    os.environ.get("VLMRANK_SLURM_FAULTS") != "1",
-    reason="faults take a scheduler some ten minutes: set VLMRANK_SLURM_FAULTS=1",
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,13 +57,10 @@ class Cluster(Workspace):
         self.heads = heads
         (folder / "slurm").symlink_to("profiles/slurm")
 
-    def start(self, *arguments: str, faults: bool = False) -> subprocess.Popen:
+    def start(self, *arguments: str) -> subprocess.Popen:
         """Start `snakemake --profile slurm` and do not wait for it."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(FAULTS)}
         environment.pop("VLMRANK_RUN_LOG", None)
-        environment.pop("PYTHONPATH", None)
-        if faults:
-            environment["PYTHONPATH"] = str(FAULTS)
         self.output = self.folder / "head.log"
         with self.output.open("w") as file:
             process = subprocess.Popen(
@@ -170,11 +163,10 @@ def test_the_reduced_demo_runs_where_it_belongs(tmp_path, heads):
     assert "take " in work.output.read_text()
 
 
-@slow
 def test_jobs_that_die_are_tried_again_and_a_model_that_kills_is_named(tmp_path, heads):
     work = a_zoo(tmp_path / "faults", heads, "killer--one", "hungry--one", "slow--one", "cancelled--one")
     minutes = "attempt if wildcards.model.startswith('slow') else 20"
-    process = work.start("--set-resources", f"compute_conductance:runtime={minutes}", faults=True)
+    process = work.start("--set-resources", f"compute_conductance:runtime={minutes}")
 
     mark = work.folder / "cancelled--one.dogs.mark"
     wait_for(mark.exists, 400)
@@ -211,7 +203,7 @@ def test_jobs_that_die_are_tried_again_and_a_model_that_kills_is_named(tmp_path,
 
     # The same command again: nothing is recomputed, the failure is told again.
     before, count = work.pair_files(), len(Jobs.of(work.folder))
-    assert work.finish(work.start(faults=True)) == 1
+    assert work.finish(work.start()) == 1
     assert work.pair_files() == before
     assert len(Jobs.of(work.folder)) == count
 
@@ -235,7 +227,6 @@ def a_small_disk(folder: Path, kilobytes: int):
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
-@slow
 def test_a_full_disk_and_a_killed_head_lose_nothing(tmp_path, heads):
     work = a_zoo(tmp_path / "heads", heads, "waiting--one", "waiting--two")
     with a_small_disk(work.folder / "results", 40_000):
@@ -243,7 +234,7 @@ def test_a_full_disk_and_a_killed_head_lose_nothing(tmp_path, heads):
         ballast = work.folder / "results/ballast"
         (work.folder / "go").touch()
         ballast.write_bytes(b"x" * (1024 * 40_000 - 110_000))
-        process = work.start(faults=True)
+        process = work.start()
         wait_for(lambda: "No space left on device" in work.output.read_text(), 400)
         # SIGTERM: nothing more is submitted, what runs is waited for.
         process.send_signal(signal.SIGTERM)
@@ -260,14 +251,14 @@ def test_a_full_disk_and_a_killed_head_lose_nothing(tmp_path, heads):
             return list((work.folder / "results/store/claims").glob("*.claim"))
 
         # SIGKILL: the job goes on without its head.
-        process = work.start("--jobs", "1", faults=True)
+        process = work.start("--jobs", "1")
         wait_for(held, 400)
         process.kill()
         process.wait()
         (orphan,) = Jobs.of(work.folder).running()
 
         # The same command, at once: the orphan keeps its pair, the new jobs take others, none is computed twice.
-        process = work.start(faults=True)
+        process = work.start()
         wait_for(lambda: len(held()) > 1 or "waiting for another process" in work.output.read_text(), 400)
         holders = [json.loads(path.read_text())["job"] for path in held()]
         assert len(set(holders)) == len(holders) and orphan["JobId"] in holders

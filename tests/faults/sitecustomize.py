@@ -1,8 +1,10 @@
 """Faults for tests on a scheduler: with this folder on PYTHONPATH, the first word of a model's name says what happens.
 
-Python imports this module at its start. It changes what `vlmrank.chunk` does before a pair, and nothing else.
+Python imports this module at its start. It changes what `vlmrank.chunk` does before a pair and how often the executor
+looks at its jobs (it waits ten seconds longer after each look at which none has ended), and nothing else.
 """
 
+import asyncio
 import importlib.abc
 import importlib.machinery
 import os
@@ -33,7 +35,7 @@ def happen(model: str, dataset: str) -> None:
         file.write(f"{model} {dataset}\n")
 
 
-def install(chunk) -> None:
+def before_every_pair(chunk) -> None:
     """Put `happen` before every pair."""
     load, task = chunk._Chunk.load, chunk._task
     models = []
@@ -49,20 +51,32 @@ def install(chunk) -> None:
     chunk._Chunk.load, chunk._task = load_and_note, task_after_fault
 
 
+def every_other_second(plugin) -> None:
+    """Let the executor look at its jobs at a steady pace."""
+
+    async def sleep(self):
+        await asyncio.sleep(2)
+
+    plugin.Executor.sleep = sleep
+
+
+CHANGES = {"vlmrank.chunk": before_every_pair, "snakemake_executor_plugin_slurm": every_other_second}
+
+
 class Finder(importlib.abc.MetaPathFinder):
-    """Find `vlmrank.chunk` as ever, and change it once it is there."""
+    """Find the modules of `CHANGES` as ever, and change them once they are there."""
 
     def find_spec(self, name, path=None, target=None):
-        if name != "vlmrank.chunk":
+        if name not in CHANGES:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         execute = spec.loader.exec_module
 
-        def execute_and_install(module):
+        def execute_and_change(module):
             execute(module)
-            install(module)
+            CHANGES[name](module)
 
-        spec.loader.exec_module = execute_and_install
+        spec.loader.exec_module = execute_and_change
         return spec
 
 
