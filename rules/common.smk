@@ -13,6 +13,7 @@ if SCRIPTS.is_dir():
 
 from vlmrank import claims, configuration, identity, resources, runlog, sheets
 from vlmrank.errors import VlmrankError
+from vlmrank.scheduler import calm_scheduler
 from vlmrank.store import read_json
 
 
@@ -153,6 +154,7 @@ runlog.open_channel(f"{LOGS}/run.log")
 
 onstart:
     checked(claims.stand_guard, ".snakemake/vlmrank", "run")
+    calm_scheduler(workflow.scheduler)
     runlog.open_channel(f"{LOGS}/run.log", logger.info)
 
 
