@@ -26,8 +26,10 @@ def happen(model: str, dataset: str) -> None:
             ballast = bytearray(1_800_000_000)
             ballast[::4096] = b"x" * len(ballast[::4096])
             time.sleep(8)
-        if kind in ("slow", "cancelled") and first:
+        if kind == "slow" and first:
             time.sleep(600)
+    if kind == "hungry" and dataset == "tools" and first:
+        time.sleep(600)  # until it is cancelled
     if kind == "waiting":
         while not Path("go").exists():
             time.sleep(0.2)
