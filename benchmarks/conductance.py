@@ -1,6 +1,6 @@
 """Seconds and memory of captum, of this engine and of the least that the hardware needs, side by side.
 
-    python benchmarks/conductance.py      # ViT-B-32, RN50 and convnext_tiny, some minutes on a CPU
+    python benchmarks/conductance.py      # ViT-B-32, RN50 and convnext_tiny, a quarter of an hour on a CPU
     python benchmarks/conductance.py ViT-L-14 --device cuda --images 16 --json results.json
 
 For each tower (random weights; batch norms calibrated, zero-initialised branches opened) and the same images:
@@ -10,8 +10,8 @@ For each tower (random weights; batch norms calibrated, zero-initialised branche
   the best of several batches;
 - captum: `LayerConductance` for all blocks, at the number of steps where its error equals ours, or `--enough` where
   ours is below that: on random weights it is far below, and no number of steps would be fair. Error is measured against
-  a path of `--reference` steps; captum's at two numbers of steps, and extended by the order seen there. Its time is
-  linear in the steps: measured for `--captum-steps` of them, and scaled.
+  a path of `--reference` steps; captum's at 8, 16, ... steps until it is as small, or up to `--tried` and extended by
+  the order seen last. Its time is linear in the steps: measured for `--captum-steps` of them, and scaled.
 
 Seconds are the least of `--repeats` interleaved runs: of the processor on one CPU thread, else of the wall clock.
 Memory is the peak above what was in use before the run (CUDA: of the allocator; CPU: of the resident set).
@@ -172,21 +172,22 @@ def relative_error(values: dict[str, Tensor], reference: dict[str, Tensor]) -> f
     return float(torch.stack(errors).mean())
 
 
-def equal_steps(
-    tower, blocks, x, baseline, scalar, reference, ours: float, tried: tuple[int, int]
-) -> tuple[int, float]:
-    """Return the steps at which captum's error equals `ours`, and the order of its error that was seen."""
-    errors = [
-        relative_error(
-            layer_conductance(
-                tower, blocks, x, baseline, scalar=scalar, alphas=np.linspace(0, 1, steps + 1), rule="left"
-            ).blocks,
-            reference,
-        )
-        for steps in tried
-    ]
-    order = math.log(errors[0] / errors[1]) / math.log(tried[1] / tried[0])
-    return max(1, round(tried[1] * (errors[1] / ours) ** (1 / max(order, 0.5)))), order
+def equal_steps(tower, blocks, x, baseline, scalar, reference, ours: float, most: int) -> tuple[int, float]:
+    """Return the steps at which captum's error equals `ours`, and the order of its error that was seen last.
+
+    The steps are doubled, from 8 to at most `most`, until the error is below `ours`; between the last two numbers of
+    steps, or beyond them, the error is a power of the steps.
+    """
+    before, steps, order = math.nan, 8, 1.0
+    while True:
+        nodes = np.linspace(0, 1, steps + 1)
+        result = layer_conductance(tower, blocks, x, baseline, scalar=scalar, alphas=nodes, rule="left")
+        error = relative_error(result.blocks, reference)
+        if before > 0:
+            order = math.log2(before / error)
+        if before > 0 and (error <= ours or 2 * steps > most):
+            return max(1, round(steps * (error / ours) ** (1 / max(order, 0.5)))), order
+        before, steps = error, 2 * steps
 
 
 def benchmark(name: str, device: torch.device, options: argparse.Namespace) -> dict:
@@ -213,7 +214,7 @@ def benchmark(name: str, device: torch.device, options: argparse.Namespace) -> d
     reference = attribute(options.reference)
     error = relative_error(attribute(options.points), reference)
     goal = max(error, options.enough)
-    steps, order = equal_steps(tower, blocks, x[:1], baseline[:1], scalar, reference, goal, tuple(options.tried))
+    steps, order = equal_steps(tower, blocks, x[:1], baseline[:1], scalar, reference, goal, options.tried)
 
     # time and memory
     results = []
@@ -222,23 +223,23 @@ def benchmark(name: str, device: torch.device, options: argparse.Namespace) -> d
         results.append(layer_conductance(tower, blocks, x, baseline, alphas=alphas, **arguments))
 
     total = len(x) * len(alphas)
-    batches = sorted({min(b, total) for b in ((8, 16) if device.type == "cpu" else (32, 64, 128, 256, 512, total))})
-    times: dict[object, list[tuple[float, float]]] = {"ours": [], **{batch: [] for batch in batches}}
+    batches = sorted({min(b, total) for b in ((4, 8, 16) if device.type == "cpu" else (32, 64, 128, 256, 512, total))})
+    small = np.linspace(0, 1, options.captum_steps + 1)
+
+    def captum() -> None:
+        layer_conductance(tower, blocks, x[:1], baseline[:1], scalar=scalar, alphas=small, rule="left", engine="captum")
+
+    times: dict[object, list[tuple[float, float]]] = {"ours": [], "captum": [], **{batch: [] for batch in batches}}
     for _ in range(options.repeats):
         times["ours"].append(measure(ours, device))
+        times["captum"].append(measure(captum, device))
         for batch in batches:
             with contextlib.suppress(torch.OutOfMemoryError):
                 times[batch].append(
                     measure(lambda b=batch: floor_pass(tower, blocks[0].module, scalar, x, baseline, alphas, b), device)
                 )
     best = min((batch for batch in batches if times[batch]), key=lambda batch: min(times[batch])[0])
-    small = np.linspace(0, 1, options.captum_steps + 1)
-    captum_seconds, captum_memory = measure(
-        lambda: layer_conductance(
-            tower, blocks, x[:1], baseline[:1], scalar=scalar, alphas=small, rule="left", engine="captum"
-        ),
-        device,
-    )
+    captum_seconds, captum_memory = min(times["captum"])
     captum_seconds *= (steps + 1) / (options.captum_steps + 1) * len(x)
     (our_seconds, our_memory), (floor_seconds, floor_memory) = min(times["ours"]), min(times[best])
     return {
@@ -277,9 +278,9 @@ def main() -> int:
         "--enough", type=float, default=4e-3, help="error that 16 points reach on trained smooth towers"
     )
     parser.add_argument("--reference", type=int, default=48, help="steps of the reference")
-    parser.add_argument("--tried", type=int, nargs=2, default=(8, 16), help="steps at which captum's error is measured")
+    parser.add_argument("--tried", type=int, default=128, help="most steps at which captum's error is measured")
     parser.add_argument("--captum-steps", type=int, default=3, help="steps at which captum is timed")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each, of which the least counts")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON")
