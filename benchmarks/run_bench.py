@@ -21,7 +21,6 @@ PARTS = {
     "baseline=blur": {"baseline": "blur"},
     "points=8": {"points": 8},
     "points=32": {"points": 32},
-    "nodes=uniform": {"nodes": "uniform"},
 }
 
 

@@ -175,8 +175,8 @@ def _ablation(bench: Bench, variants: pd.DataFrame, base: str, names: Sequence[s
             for split in bench.splits:
                 targets = bench.splits[split]
                 mean = summarise(both, targets=targets, bootstrap=0).set_index(["method", "metric"])["mean"]
-                cells.append(f"{mean[(f'variant {name}', MAIN)]:.3f}")
-            if name == base:
+                cells.append(f"{mean.get((f'variant {name}', MAIN), np.nan):.3f}".replace("nan", ""))
+            if name == base or not cells[-1]:  # without class names there is no fused score
                 cells.append("")
                 continue
             row = differences(
