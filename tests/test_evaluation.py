@@ -122,7 +122,8 @@ def test_what_was_not_gathered_is_left_out_with_a_reason():
     outcome = evaluation.evaluate_methods(bare, all_methods())
     assert "no divergence" in outcome.left_out["vlmrank"]
     assert "size" in outcome.left_out["biggest"]
-    assert set(outcome.metrics["method"]) == {"average_rank", "reference_accuracy", "random", "oracle", "noise_ceiling"}
+    left = {"average_rank", "reference_accuracy", "random", "oracle", "oracle_weights", "noise_ceiling"}
+    assert set(outcome.metrics["method"]) == left
 
 
 def test_a_metric_is_the_mean_over_the_draws():
@@ -138,6 +139,17 @@ def test_a_metric_is_the_mean_over_the_draws():
         ]
     )
     np.testing.assert_allclose(values_of(table, "mi", "kendall_tau")["cells"], by_hand, atol=1e-12)
+
+
+def test_oracle_weights_by_hand():
+    # target; a source with correlation .8, one with correlation -1 (weight 0), one of which all accuracies are equal
+    accuracy = np.array([[1, 2, 4, 1], [2, 1, 3, 1], [3, 4, 2, 1], [4, 3, 1, 1], [5, 5, 0, 1]]) / 10.0
+    accuracy[0, 1] = np.nan
+    models = [f"m{index}" for index in range(len(accuracy))]
+    data = Evidence(models=models, datasets=["t", "a", "b", "c"], accuracy=accuracy)
+    method = select_methods(all_methods(), ["oracle_weights"])[0]
+    score = method.score(View(data, 0, [1, 2, 3], method.looks_at))
+    np.testing.assert_allclose(score, [np.nan, 0.125, 0.625, 0.375, 0.875], rtol=0, atol=1e-12)
 
 
 def test_noise_ceiling_falls_with_fewer_test_images():

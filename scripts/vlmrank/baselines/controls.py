@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlmrank.baselines.base import MODEL_SIZE, TRUTH, Method, View
+from vlmrank.baselines.base import MODEL_SIZE, SOURCE_ACCURACIES, TRUTH, Method, View
+from vlmrank.ranking import percentile_ranks
 
 REPEATS = 100
+SHARPNESS = 4
 
 
 def random_order(view: View) -> np.ndarray:
@@ -41,9 +43,36 @@ def noise_ceiling(view: View) -> np.ndarray:
     return np.where(known, second, np.nan)
 
 
+def oracle_weights(view: View) -> np.ndarray:
+    """[M] source ranks weighted by max(0, Spearman correlation with the truth) ** 4, over the models known on both.
+
+    How far weights of the sources, the same for all models, can go if the similarity of the tasks is known.
+    """
+    sources, truth = percentile_ranks(view.source_accuracy), view.true_accuracy
+    weights = np.zeros(sources.shape[1])
+    for column, ranks in enumerate(sources.T):
+        both = np.isfinite(ranks) & np.isfinite(truth)
+        if both.sum() > 2:
+            pair = percentile_ranks(np.stack([ranks[both], truth[both]], axis=1))
+            spread = pair.std(axis=0).min()
+            weights[column] = max(0.0, np.corrcoef(pair.T)[0, 1]) ** SHARPNESS if spread > 0 else 0.0
+    weights = weights * np.isfinite(sources)
+    total = weights.sum(axis=1)
+    return np.divide(
+        (weights * np.nan_to_num(sources)).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0
+    )
+
+
 METHODS = (
     Method("random", "random order", frozenset(), random_order, "control"),
     Method("biggest", "biggest model", frozenset({MODEL_SIZE}), biggest, "control"),
     Method("oracle", "oracle: the truth", frozenset({TRUTH}), oracle, "control"),
+    Method(
+        "oracle_weights",
+        "oracle weights: sources weighted by their true rank correlation with the target",
+        frozenset({TRUTH, SOURCE_ACCURACIES}),
+        oracle_weights,
+        "control",
+    ),
     Method("noise_ceiling", "ceiling: the truth measured again", frozenset({TRUTH}), noise_ceiling, "control"),
 )
