@@ -121,6 +121,12 @@ def first_paragraph(bench: Bench) -> str:
     ]
     if above:
         lines.append(f"- Of the methods that see target labels, above the better of the two: {', '.join(above)}.")
+    if ("oracle_weights", MAIN) in summary.index:
+        lines.append(
+            "- For scale: the same average of source ranks, with weights from the sources' true rank correlations with "
+            f"the target, has {cell(summary.loc[('oracle_weights', MAIN)])}. No weighting of whole sources can be "
+            "expected to do much better; what the target's own predictions add is beyond it."
+        )
     return "\n".join(lines)
 
 
