@@ -124,8 +124,7 @@ def first_paragraph(bench: Bench) -> str:
     if ("oracle_weights", MAIN) in summary.index:
         lines.append(
             "- For scale: the same average of source ranks, with weights from the sources' true rank correlations with "
-            f"the target, has {cell(summary.loc[('oracle_weights', MAIN)])}. No weighting of whole sources can be "
-            "expected to do much better; what the target's own predictions add is beyond it."
+            f"the target, the same for all models, has {cell(summary.loc[('oracle_weights', MAIN)])}."
         )
     return "\n".join(lines)
 
