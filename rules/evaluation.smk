@@ -1,6 +1,7 @@
 # How well every method ranks the models for datasets whose truth is known, each left out in turn.
 # Peers that ask for more than the method does (labelled images, captions) are compared only where it is asked for.
 LABELLED = config["evaluation"]["labelled"]
+GROUPS_OF_SIBLINGS = {name: row.group for name, row in DATASETS.items() if row.group}
 
 
 rule relate_classes:
@@ -80,6 +81,7 @@ rule gather_evidence:
         draws=config["evaluation"]["draws"],
         images=config["evaluation"]["images"],
         labelled_images=config["evaluation"]["images"] or config["images"]["per_dataset"],
+        groups=GROUPS_OF_SIBLINGS,
         variants=config["evaluation"]["variants"],
         variant_draws=config["evaluation"]["variant_draws"],
         seed=config["seed"],
@@ -111,6 +113,7 @@ rule evaluate_methods:
         ),
         differences="<results>/evaluation/differences.csv",
         domains="<results>/evaluation/domain_metrics.csv",
+        siblings="<results>/evaluation/sibling_metrics.csv",
         variants="<results>/evaluation/variant_metrics.csv",
         methods="<results>/evaluation/methods.csv",
     log:
@@ -125,6 +128,7 @@ rule evaluate_methods:
     params:
         models=list(MODELS),
         domains={name: row.domain for name, row in DATASETS.items()},
+        groups=GROUPS_OF_SIBLINGS,
         options=config["evaluation"],
         ranking={key: config["ranking"][key] for key in ("kappa", "shrink", "fuse")},
         seed=config["seed"],

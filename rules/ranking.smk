@@ -24,7 +24,7 @@ rule rank_models:
         runtime=gather_needs("minutes", models=len(MODELS)),
     params:
         models=list(MODELS),
-        sources=SOURCES,
+        sources=lambda wildcards: sheets.sources_for(DATASETS[wildcards.target], list(DATASETS.values())),
         options=config["ranking"],
         seed=config["seed"],
         code=code(

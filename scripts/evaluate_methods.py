@@ -17,16 +17,18 @@ def main(snakemake) -> None:
         read_csv(snakemake.input.accuracy),
         per_class=read_csv(snakemake.input.per_class),
         domains=params.domains,
+        groups=params.groups,
         parameters={card["model"]: card.get("parameters") for card in cards},
         relations=read_relations(snakemake.input.classes),
     )
     methods = select_methods(all_methods(**params.ranking), options["methods"])
     found = evaluate_methods(evidence, methods, seed=params.seed)
-    drawn = {"bootstrap": options["bootstrap"], "seed": params.seed}
+    drawn = {"domains": params.domains, "bootstrap": options["bootstrap"], "seed": params.seed}
     write_csv(output.metrics, found.metrics)
     write_csv(output.summary, summarise(found.metrics, **drawn))
     write_csv(output.differences, differences(found.metrics, **drawn))
     write_csv(output.domains, evaluate_methods(evidence, methods, protocol="domain", seed=params.seed).metrics)
+    write_csv(output.siblings, evaluate_methods(evidence, methods, protocol="siblings", seed=params.seed).metrics)
     write_csv(
         output.variants,
         evaluate_variants(evidence, options["variants"], draws=options["variant_draws"], **params.ranking),

@@ -27,6 +27,7 @@ def main(snakemake) -> None:
             read_features(snakemake.input.peers),
             read_relations(snakemake.input.classes),
             images=params.labelled_images,
+            groups=params.groups,
             seed=params.seed,
         )
     write_evidence(snakemake.output[0], evidence)

@@ -55,6 +55,15 @@ def test_sources_leave_out_the_target_or_its_domain():
         evaluation.sources_of(data, 0, "continent")
 
 
+def test_siblings_are_no_sources_for_each_other():
+    data = dataclasses.replace(small_evidence(), group=["pets", "pets", "", "", "pets"])
+    assert list(evaluation.sources_of(data, 0)) == [2, 3]
+    assert list(evaluation.sources_of(data, 4, "domain")) == [2, 3]
+    assert list(evaluation.sources_of(data, 2)) == [0, 1, 3, 4]
+    assert list(evaluation.sources_of(data, 3)) == [0, 1, 2, 4]  # no group: no siblings
+    assert list(evaluation.sources_of(data, 0, "siblings")) == [1, 2, 3, 4]
+
+
 def test_a_dataset_without_accuracies_is_neither_source_nor_target():
     data = small_evidence()
     accuracy = data.accuracy.copy()
@@ -190,6 +199,25 @@ def test_interval_and_paired_difference_by_hand():
     assert (row["won"], row["tied"], row["lost"]) == (1, 1, 1)
     np.testing.assert_allclose(row["mean"], 0.0, atol=1e-12)
     np.testing.assert_allclose(paired.loc[("vlmrank", "swab", "regret_at_1"), "mean"], 0.2, atol=1e-12)
+
+
+def test_tasks_of_a_domain_are_drawn_together():
+    # ten tasks in five domains, level within a domain: the interval is that of the five domains' means
+    targets = [f"t{index}" for index in range(10)]
+    domains = {target: f"d{index // 2}" for index, target in enumerate(targets)}
+    values = np.repeat([0.1, 0.5, 0.3, 0.9, 0.2], 2)
+    clusters = evaluation.clusters_of(targets, domains)
+    assert list(clusters) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    found = evaluation.mean_with_interval(values, clusters=clusters, bootstrap=500)
+    np.testing.assert_allclose(found, evaluation.mean_with_interval(values[::2], bootstrap=500), rtol=0, atol=1e-12)
+    alone = evaluation.mean_with_interval(values, bootstrap=500)
+    assert found[2] - found[1] > 1.2 * (alone[2] - alone[1])
+    # fewer than five domains cannot be resampled, and an unknown one is the task's own
+    assert list(evaluation.clusters_of(targets[:4], domains)) == [0, 1, 2, 3]
+    assert len(set(evaluation.clusters_of(targets, {**domains, "t9": ""}))) == 6
+    table = pd.DataFrame({"method": "vlmrank", "target": targets, "metric": "ndcg_at_5", "value": values})
+    row = evaluation.summarise(table, domains=domains, bootstrap=500).iloc[0]
+    np.testing.assert_allclose(row[["mean", "ci_low", "ci_high"]].to_numpy(float), found, rtol=0, atol=1e-12)
 
 
 def test_a_constant_difference_has_an_interval_of_no_width():

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import top_k_accuracy_score
 
 from vlmrank import metrics
 
@@ -21,6 +22,20 @@ def test_perfect_and_reversed():
     assert metrics.regret_at_k_error(truth=TRUTH, score=TRUTH) == 0.0
     assert metrics.regret_at_k_error(truth=TRUTH, score=-TRUTH) == pytest.approx(0.6, abs=1e-12)
     assert metrics.regret_at_k_error(truth=TRUTH, score=-TRUTH, k=5) == pytest.approx(0.2, abs=1e-12)
+
+
+def test_hit_is_the_top_k_accuracy_of_the_best_model():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        truth, score = rng.random(9), rng.random(9)
+        expected = top_k_accuracy_score([truth.argmax()], score[None], k=5, labels=range(9))
+        assert metrics.hit_at_k_score(truth=truth, score=score) == expected
+    score = np.array([NAN, 6.0, 5.0, 4.0, 3.0, 2.0, 2.0])
+    assert metrics.hit_at_k_score(truth=TRUTH, score=score) == 0.0
+    # two of the tied last two places are left for one of them
+    assert metrics.hit_at_k_score(truth=TRUTH[::-1], score=score) == pytest.approx(0.5, abs=1e-12)
+    # one of the two best models is among the first two
+    assert metrics.hit_at_k_score(truth=np.array([0.9, 0.9, 0.1, 0.1]), score=np.array([4.0, 1, 2, 3]), k=2) == 0.5
 
 
 def test_ndcg_by_hand():

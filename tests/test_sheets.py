@@ -7,7 +7,15 @@ from PIL import Image
 
 from vlmrank.configuration import read_schema
 from vlmrank.errors import VlmrankError
-from vlmrank.sheets import check_inputs, class_of_folder, files_of, read_datasets, read_models, tar_files
+from vlmrank.sheets import (
+    check_inputs,
+    class_of_folder,
+    files_of,
+    read_datasets,
+    read_models,
+    sources_for,
+    tar_files,
+)
 
 ROOT = Path(__file__).parent.parent
 MODELS = read_schema(ROOT / "schemas" / "models.schema.yaml")
@@ -105,6 +113,23 @@ def images(tmp_path):
 def datasets_of(folder, *cells):
     path = sheet(folder, ("dataset", "role", "kind", "path", "test", "classes"), ("d", "source", *cells))
     return read_datasets(path, DATASETS)
+
+
+def test_siblings_are_no_sources_and_need_another(tmp_path):
+    columns = ("dataset", "role", "path", "group")
+    rows = [
+        ("t", "target", "t", "pets"),
+        ("a", "source", "a", "pets"),
+        ("b", "source", "b", ""),
+        ("c", "source", "c", ""),
+    ]
+    found = read_datasets(sheet(tmp_path, columns, *rows), DATASETS)
+    assert sources_for(found[0], found) == ["b", "c"]
+    assert sources_for(found[2], found) == ["a", "c"]  # no group: no siblings
+    assert "group" not in found[0].values()
+    told = message(read_datasets, sheet(tmp_path, columns, *rows[:2]), DATASETS)
+    for word in ("line 2, group", "every source is in the group 'pets' of the target 't'", "Add a source of another"):
+        assert word in told
 
 
 def test_what_is_there_is_accepted(images):

@@ -1,7 +1,8 @@
 """Evaluation: each dataset in turn is the target, and every method ranks the zoo for it from what it may look at.
 
-Leave one dataset out: the sources are all other datasets. Leave one domain out: the sources are the datasets of other
-domains. A metric of a method on a target is the mean over the draws of the target's images. M models, T datasets.
+Leave one dataset out: the sources are all other datasets but its siblings, which share its pictures. Leave one domain
+out: those of the target's domain go as well. A metric of a method on a target is the mean over the draws of the
+target's images. Intervals resample whole domains, since tasks of one domain resemble each other. M models, T datasets.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from vlmrank import metrics
 from vlmrank.baselines import ours
 from vlmrank.baselines.base import Evidence, Method, Unavailable, View
 
-PROTOCOLS = ("dataset", "domain")
+PROTOCOLS = ("dataset", "domain", "siblings")
+CLUSTERS = 5  # fewer domains than these cannot be resampled; the tasks themselves are
 METRICS: Mapping[str, Callable[..., float]] = {
     "ndcg_at_5": functools.partial(metrics.ndcg_at_k_score, k=5),
+    "ndcg_at_10": functools.partial(metrics.ndcg_at_k_score, k=10),
+    "hit_at_5": functools.partial(metrics.hit_at_k_score, k=5),
     "top5_recall": functools.partial(metrics.topk_recall_score, k=5),
     "kendall_tau": metrics.kendall_tau_score,
     "common_top5_tau": metrics.common_top5_tau_score,
@@ -45,7 +49,13 @@ class Evaluation:
 
 
 def sources_of(evidence: Evidence, target: int, protocol: str = "dataset") -> np.ndarray:
-    """Indices of a target's sources: datasets with a known accuracy, without the target or, for `domain`, its domain.
+    """Indices of a target's sources: datasets with a known accuracy, without the target itself and its siblings.
+
+    Parameters
+    ----------
+    evidence : with the groups of siblings.
+    target : index of the dataset.
+    protocol : `dataset`; `domain` leaves out the target's domain too; `siblings` leaves out the target alone.
 
     Raises
     ------
@@ -55,9 +65,12 @@ def sources_of(evidence: Evidence, target: int, protocol: str = "dataset") -> np
         raise ValueError(f"unknown protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
     known = np.isfinite(evidence.accuracy).any(axis=0)
     known[target] = False
+    others = range(len(evidence.datasets))
+    if protocol != "siblings":
+        known &= np.array([not evidence.are_siblings(other, target) for other in others])
     if protocol == "domain":
         own = evidence.domain_of(target)
-        known &= np.array([evidence.domain_of(other) != own for other in range(len(evidence.datasets))])
+        known &= np.array([evidence.domain_of(other) != own for other in others])
     return np.flatnonzero(known)
 
 
@@ -97,7 +110,7 @@ def evaluate_methods(
     ----------
     evidence : what is known of the zoo.
     methods : to be compared.
-    protocol : `dataset` or `domain`: what is left out of the sources.
+    protocol : what is left out of the sources, as in `sources_of`.
     seed : of the methods that draw at random.
     draws : only the first so many draws of the images; all by default.
     """
@@ -158,19 +171,39 @@ def evaluate_variants(
 
 @functools.lru_cache(maxsize=8)
 def _resamples(count: int, bootstrap: int, seed: int) -> np.ndarray:
-    """[bootstrap, count], how often each dataset is drawn; the same for all methods, so that differences are paired."""
+    """[bootstrap, count], how often each is drawn; the same for all methods, so that differences are paired."""
     generator = np.random.default_rng(seed)
     return generator.multinomial(count, np.full(count, 1.0 / count), size=bootstrap).astype(np.float64)
 
 
-def mean_with_interval(values: np.ndarray, *, bootstrap: int = 2000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of `values` over datasets, nan left out, and its 95 % interval by resampling the datasets.
+def clusters_of(targets: Sequence[str], domains: Mapping[str, str] | None) -> np.ndarray:
+    """[T] number of the cluster that each target is resampled with: its domain, or itself where none is known.
+
+    With fewer than `CLUSTERS` clusters each target is one of its own: so few cannot be resampled.
+    """
+    names = [(domains or {}).get(target) or f"only {target}" for target in targets]
+    clusters = np.unique(names, return_inverse=True)[1] if names else np.empty(0, int)
+    return clusters if len(set(names)) >= CLUSTERS else np.arange(len(names))
+
+
+def mean_with_interval(
+    values: np.ndarray, *, clusters: np.ndarray | None = None, bootstrap: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of `values` over datasets, nan left out, and its 95 % interval by resampling clusters of datasets.
+
+    A resample draws as many clusters as there are, with replacement, each with all its datasets; the mean is over the
+    datasets drawn (the percentile interval of the cluster bootstrap).
 
     Parameters
     ----------
     values : [T].
+    clusters : int [T], as `clusters_of` numbers them; by default each dataset is one.
     bootstrap : number of resamples; 0 gives nan limits.
     seed : of the resamples.
+
+    References
+    ----------
+    Field and Welsh: Bootstrapping clustered data, JRSS B 2007.
     """
     known = np.isfinite(values)
     if not known.any():
@@ -178,7 +211,8 @@ def mean_with_interval(values: np.ndarray, *, bootstrap: int = 2000, seed: int =
     mean = float(values[known].mean())
     if not bootstrap:
         return mean, np.nan, np.nan
-    times = _resamples(len(values), bootstrap, seed)[:, known]
+    clusters = np.arange(len(values)) if clusters is None else np.asarray(clusters)
+    times = _resamples(int(clusters.max()) + 1, bootstrap, seed)[:, clusters[known]]
     total = times.sum(axis=1)
     means = (times @ values[known])[total > 0] / total[total > 0]
     low, high = np.quantile(means, [0.025, 0.975])
@@ -194,7 +228,12 @@ def _wide(table: pd.DataFrame, metric: str, targets: Sequence[str] | None) -> pd
 
 
 def summarise(
-    table: pd.DataFrame, *, targets: Sequence[str] | None = None, bootstrap: int = 2000, seed: int = 0
+    table: pd.DataFrame,
+    *,
+    targets: Sequence[str] | None = None,
+    domains: Mapping[str, str] | None = None,
+    bootstrap: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Mean of each method and metric over the targets, with a 95 % bootstrap interval over the targets.
 
@@ -202,6 +241,7 @@ def summarise(
     ----------
     table : `Evaluation.metrics`.
     targets : only these; all by default.
+    domains : target -> domain; targets of one domain are drawn together.
     bootstrap : number of resamples.
     seed : of the resamples.
 
@@ -212,8 +252,9 @@ def summarise(
     rows = []
     for metric in dict.fromkeys(table["metric"]):
         wide = _wide(table, metric, targets)
+        drawn = {"clusters": clusters_of(list(wide.index), domains), "bootstrap": bootstrap, "seed": seed}
         for method in wide:
-            mean, low, high = mean_with_interval(wide[method].to_numpy(), bootstrap=bootstrap, seed=seed)
+            mean, low, high = mean_with_interval(wide[method].to_numpy(), **drawn)
             rows.append((method, metric, mean, low, high, HIGHER_IS_BETTER[metric]))
     rows = pd.DataFrame(rows, columns=["method", "metric", "mean", "ci_low", "ci_high", "higher_is_better"])
     order = {method: index for index, method in enumerate(dict.fromkeys(table["method"]))}
@@ -225,12 +266,14 @@ def differences(
     methods: Sequence[str] = ("vlmrank", "fused"),
     *,
     targets: Sequence[str] | None = None,
+    domains: Mapping[str, str] | None = None,
     bootstrap: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Paired differences over the targets of each of `methods` against every other method.
 
-    A positive mean says that the method is better than the reference, whatever the metric's direction.
+    A positive mean says that the method is better than the reference, whatever the metric's direction. The other
+    arguments are those of `summarise`.
 
     Returns
     -------
@@ -239,13 +282,14 @@ def differences(
     rows = []
     for metric in dict.fromkeys(table["metric"]):
         wide = _wide(table, metric, targets)
+        drawn = {"clusters": clusters_of(list(wide.index), domains), "bootstrap": bootstrap, "seed": seed}
         sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
         for method in methods:
             for reference in wide if method in wide else ():
                 if reference == method:
                     continue
                 gain = sign * (wide[method] - wide[reference]).to_numpy()
-                mean, low, high = mean_with_interval(gain, bootstrap=bootstrap, seed=seed)
+                mean, low, high = mean_with_interval(gain, **drawn)
                 won, lost = int((gain > 1e-9).sum()), int((gain < -1e-9).sum())
                 tied = int(np.isfinite(gain).sum()) - won - lost
                 rows.append((method, reference, metric, mean, low, high, won, tied, lost))

@@ -271,6 +271,7 @@ def add_peers(
     relations: ClassRelations,
     *,
     images: int,
+    groups: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> ModelEvidence:
     """The evidence with what peers look at: scores from labelled images, and features of the class texts.
@@ -281,6 +282,7 @@ def add_peers(
     features : dataset -> the same model's features for peers.
     relations : of the class names.
     images : K, labelled images of a draw.
+    groups : dataset -> group of siblings: they don't serve each other when the modality gap is bridged.
     seed : of the draws and of the noise on the captions.
     """
     names = list(evidence.datasets)
@@ -297,14 +299,22 @@ def add_peers(
             )
             for score, value in scores.items():
                 labelled.setdefault(score, np.full((draws, len(names)), np.nan))[draw, column] = value
-    plain, bridged = _texts(names, features, relations, seed=seed)
+    plain, bridged = _texts(names, features, relations, groups=groups or {}, seed=seed)
     return replace(evidence, labelled=labelled, text_features=plain, bridged_features=bridged)
 
 
-def _texts(names: Sequence[str], features: Mapping[str, PeerFeatures], relations: ClassRelations, *, seed: int):
+def _texts(
+    names: Sequence[str],
+    features: Mapping[str, PeerFeatures],
+    relations: ClassRelations,
+    *,
+    groups: Mapping[str, str],
+    seed: int,
+):
     """Plain features [T] and bridged features [T, T] of one model's class texts."""
     similarity = relations.blocks()
     size = len(names)
+    own = [("group", groups[name]) if groups.get(name) else ("dataset", name) for name in names]
     known = [index for index, name in enumerate(names) if name in features and len(features[name].captions) > 1]
     plain = {name: np.full(size, np.nan) for name in language.TEXT_FEATURES}
     bridged = {name: np.full((size, size), np.nan) for name in language.TEXT_FEATURES}
@@ -317,7 +327,7 @@ def _texts(names: Sequence[str], features: Mapping[str, PeerFeatures], relations
             gaps[index] = language.modality_gap(one.embedding, one.labels, one.captions, one.class_embedding)
     for held in range(size):
         for index in known:
-            sources = [source for source in gaps if source not in (held, index)]
+            sources = [source for source in gaps if own[source] not in (own[held], own[index])]
             if not sources:
                 continue
             one = features[names[index]]
@@ -415,6 +425,7 @@ def assemble_evidence(
     *,
     per_class: pd.DataFrame | None = None,
     domains: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
     parameters: Mapping[str, float] | None = None,
     relations: ClassRelations | None = None,
 ) -> Evidence:
@@ -426,6 +437,7 @@ def assemble_evidence(
     accuracy : columns model, dataset, acc1, n.
     per_class : columns model, dataset, class, acc1; None where no table has them.
     domains : dataset -> domain.
+    groups : dataset -> group of siblings, that is of datasets with the same pictures.
     parameters : model -> number of parameters.
     relations : of the class names; None where they are not known.
 
@@ -449,6 +461,7 @@ def assemble_evidence(
         accuracy=table_of(accuracy, models, datasets, "acc1"),
         images=table_of(accuracy, models, datasets, "n"),
         domain=[(domains or {}).get(dataset) or "" for dataset in datasets],
+        group=[(groups or {}).get(dataset) or "" for dataset in datasets],
         parameters=np.array([(parameters or {}).get(model) or np.nan for model in models], np.float64),
         divergence=_stack(gathered, "divergence"),
         statistics=_stack(gathered, "statistics"),

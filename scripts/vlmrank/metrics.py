@@ -60,6 +60,22 @@ def topk_recall_score(*, truth: np.ndarray, score: np.ndarray, k: int = 5) -> fl
     return float((_chance_in_top(truth, k) * _chance_in_top(score, k)).sum() / k)
 
 
+def hit_at_k_score(*, truth: np.ndarray, score: np.ndarray, k: int = 5) -> float:
+    """Whether the best model is among the first k: 1 or 0.
+
+    Where several models are the best it is the share of them; where ties in the score cross the border, the
+    expectation over their orders.
+
+    Examples
+    --------
+    >>> hit_at_k_score(truth=np.array([0.9, 0.8, 0.1]), score=np.array([2.0, 3.0, 1.0]), k=1)
+    0.0
+    """
+    truth, score = _known(truth, score)
+    best = truth == truth.max()
+    return float(_chance_in_top(score, min(k, len(truth)))[best].mean())
+
+
 def kendall_tau_score(*, truth: np.ndarray, score: np.ndarray) -> float:
     """Kendall's tau-b over all models (ties corrected for; 0 where a side is constant)."""
     truth, score = _known(truth, score)

@@ -61,6 +61,7 @@ class DatasetRow:
     test: str = ""
     classes: str = ""
     domain: str = ""
+    group: str = ""
     line: int = 0
 
     @property
@@ -74,8 +75,8 @@ class DatasetRow:
         return [path for path in (*images, self.class_file) if path]
 
     def values(self) -> dict[str, str]:
-        """The cells."""
-        return {name: value for name, value in asdict(self).items() if name != "line"}
+        """The cells that say what the dataset is; `group` only says whose source it may be."""
+        return {name: value for name, value in asdict(self).items() if name not in ("group", "line")}
 
 
 def _read_sheet(path: str | Path, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -148,7 +149,22 @@ def read_datasets(path: str | Path, schema: Mapping[str, Any]) -> list[DatasetRo
             )
     if not any(row.role == "source" for row in rows):
         raise VlmrankError(f"{path}: no row has the role source. Add a dataset to rank by.")
+    for row in rows:
+        if row.role == "target" and not sources_for(row, rows):
+            raise VlmrankError(
+                f"{path}, line {row.line}, group: every source is in the group {row.group!r} of the target "
+                f"{row.dataset!r}, so there is nothing to rank it by. Add a source of another group, or empty the cell."
+            )
     return rows
+
+
+def sources_for(target: DatasetRow, rows: Sequence[DatasetRow]) -> list[str]:
+    """Names of a target's sources: all rows of that role without the target itself and its siblings (`group`)."""
+    return [
+        row.dataset
+        for row in rows
+        if row.role == "source" and row.dataset != target.dataset and not (row.group and row.group == target.group)
+    ]
 
 
 def check_inputs(

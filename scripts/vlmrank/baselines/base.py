@@ -38,6 +38,7 @@ class Evidence:
     accuracy : float64 [M, T], true top-1 accuracies in 0..1, nan where unknown.
     images : float64 [M, T], number of test images behind each accuracy, nan where unknown.
     domain : T texts, empty where unknown: a dataset without a domain is a domain of its own.
+    group : T texts, or nothing; datasets of one group are siblings: they share pictures. Empty: no siblings.
     parameters : float64 [M], number of parameters of each model, nan where unknown.
     statistics : name -> float64 [D, M, T], of unlabelled predictions: `mutual_information`, `confidence`, `entropy`.
     divergence : name -> float64 [D, M, T, T], row = source, column = target, lower is nearer.
@@ -58,6 +59,7 @@ class Evidence:
     accuracy: np.ndarray
     images: np.ndarray | None = None
     domain: Sequence[str] = ()
+    group: Sequence[str] = ()
     parameters: np.ndarray | None = None
     statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
     divergence: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -80,6 +82,10 @@ class Evidence:
     def domain_of(self, dataset: int) -> str:
         """Domain of a dataset; its own name where none is known."""
         return (self.domain[dataset] if len(self.domain) else "") or f"only {self.datasets[dataset]}"
+
+    def are_siblings(self, dataset: int, other: int) -> bool:
+        """Whether two datasets share pictures, so that neither may serve the other as a source."""
+        return bool(len(self.group) and self.group[dataset] and self.group[dataset] == self.group[other])
 
 
 def _draw(array: np.ndarray, draw: int) -> np.ndarray:
