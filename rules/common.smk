@@ -11,10 +11,11 @@ SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 if SCRIPTS.is_dir():
     sys.path.insert(0, str(SCRIPTS))
 
-from vlmrank import claims, configuration, identity, resources, runlog, sheets
+from vlmrank import configuration, identity, resources, runlog, sheets
 from vlmrank.errors import VlmrankError
 from vlmrank.scheduler import calm_scheduler
 from vlmrank.store import read_json
+from vlmrank.store.leases import stand_guard
 
 
 class InputError(WorkflowError):
@@ -153,7 +154,7 @@ runlog.open_channel(f"{LOGS}/run.log")
 
 
 onstart:
-    checked(claims.stand_guard, ".snakemake/vlmrank", "run")
+    checked(stand_guard, ".snakemake/vlmrank", "run")
     calm_scheduler(workflow.scheduler)
     runlog.open_channel(f"{LOGS}/run.log", logger.info)
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from vlmrank.claims import Claims, Poison, share_out, until_terminated
 from vlmrank.errors import FailedPair
-from vlmrank.identity import ResultStore, accuracy_identity
+from vlmrank.identity import accuracy_identity
 from vlmrank.images import ImageError, read_image
 from vlmrank.prompts import DEFAULT_TEMPLATES, class_embeddings, unique_names
-from vlmrank.store import FAILED, OK, write_json
+from vlmrank.store import FAILED, OK, ResultStore, write_json
+from vlmrank.store.leases import Claims, Poison, share_out, until_terminated
 
 SCALE = 100.0  # clip-benchmark's; it does not change an order
 
@@ -170,7 +170,7 @@ def measure_accuracies(
     """Write the accuracy of one model on each dataset; what the result store has is taken from there.
 
     The model is loaded only if something is left to measure. What another process measures is waited for, and what
-    processes died of is a failure (`vlmrank.claims.share_out`).
+    processes died of is a failure (`vlmrank.store.leases.share_out`).
 
     Parameters
     ----------

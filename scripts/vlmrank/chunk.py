@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from vlmrank.claims import Claim, Claims, describe, share_out, until_terminated
 from vlmrank.errors import FailedPair
-from vlmrank.identity import ResultStore, pair_identity
-from vlmrank.store import FAILED, OK, Pair, write_pair
+from vlmrank.identity import pair_identity
+from vlmrank.store import FAILED, OK, Pair, ResultStore, write_pair
+from vlmrank.store.leases import Claim, Claims, describe, share_out, until_terminated
 
 Card = Mapping[str, Any]
 Place = str | os.PathLike[str]
@@ -63,7 +63,7 @@ def compute_conductance(
     """Make the pair file of every dataset; torch and the model are loaded only if one of them is not in the store yet.
 
     A pair that another living process computes is waited for. One at which processes died becomes a failed pair
-    (`vlmrank.claims.share_out`), so that it takes no other down.
+    (`vlmrank.store.leases.share_out`), so that it takes no other down.
 
     Parameters
     ----------

@@ -6,14 +6,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from vlmrank.errors import VlmrankError
-from vlmrank.store import OK, UTF8, atomic
+from vlmrank.store import OK, UTF8, create_hdf5, open_hdf5
 
 ENCODERS = ("zoo", "minilm")
 
@@ -102,7 +100,7 @@ def relate_by_zoo(cards: Sequence[Mapping[str, Any]], pairs: Iterable[Sequence[s
 
 
 def _class_embedding(path: str | os.PathLike[str]) -> np.ndarray | None:
-    with h5py.File(path, "r", locking=False) as file:
+    with open_hdf5(path) as file:
         if file.attrs.get("status") != OK or "class_embedding" not in file:
             return None
         return file["class_embedding"][()]
@@ -110,7 +108,7 @@ def _class_embedding(path: str | os.PathLike[str]) -> np.ndarray | None:
 
 def write_relations(path: str | os.PathLike[str], relations: ClassRelations) -> None:
     """Write as HDF5."""
-    with atomic(path) as partial, h5py.File(partial, "w") as file:
+    with create_hdf5(path) as file:
         file.attrs["encoder"] = relations.encoder
         file.create_dataset("datasets", data=np.array(relations.datasets, dtype=object), dtype=UTF8)
         for index, names in enumerate(relations.names):
@@ -120,7 +118,7 @@ def write_relations(path: str | os.PathLike[str], relations: ClassRelations) -> 
 
 def read_relations(path: str | os.PathLike[str]) -> ClassRelations:
     """Read what `write_relations` wrote."""
-    with h5py.File(Path(path), "r", locking=False) as file:
+    with open_hdf5(path) as file:
         datasets = tuple(file["datasets"].asstr()[()])
         names = [tuple(file[f"names/{index}"].asstr()[()]) for index in range(len(datasets))]
         return ClassRelations(datasets, names, file["similarity"][()], str(file.attrs["encoder"]))

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
@@ -25,7 +24,7 @@ from vlmrank.errors import VlmrankError
 from vlmrank.peers import PeerFeatures
 from vlmrank.predictions import prediction_statistics
 from vlmrank.representation import Representation, represent
-from vlmrank.store import UTF8, Pair, atomic
+from vlmrank.store import UTF8, Pair, create_hdf5, open_hdf5
 
 
 @dataclass(frozen=True)
@@ -344,7 +343,7 @@ def _texts(
 
 def write_evidence(path: str | os.PathLike[str], evidence: ModelEvidence) -> None:
     """Write a model's evidence as HDF5."""
-    with atomic(path) as partial, h5py.File(partial, "w") as file:
+    with create_hdf5(path) as file:
         file.create_dataset("datasets", data=np.array(evidence.datasets, dtype=object), dtype=UTF8)
         for group in GROUPS:
             for name, values in getattr(evidence, group).items():
@@ -358,7 +357,7 @@ def write_evidence(path: str | os.PathLike[str], evidence: ModelEvidence) -> Non
 
 def read_evidence(path: str | os.PathLike[str]) -> ModelEvidence:
     """Read a model's evidence."""
-    with h5py.File(path, "r", locking=False) as file:
+    with open_hdf5(path) as file:
         groups = {
             group: {name: values[()] for name, values in file[group].items()} if group in file else {}
             for group in GROUPS

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import h5py
 import numpy as np
 
-from vlmrank.store import OK, atomic
+from vlmrank.store import OK, create_hdf5, open_hdf5
 
 CAPTIONS = 12  # templates that captions are made from, drawn from the templates of all datasets
 Card = Mapping[str, Any]
@@ -154,7 +153,7 @@ def embed_for_peers(
 
 def write_features(path: str | os.PathLike[str], features: Mapping[str, PeerFeatures]) -> None:
     """Write one model's features as HDF5, a group a dataset."""
-    with atomic(path) as partial, h5py.File(partial, "w") as file:
+    with create_hdf5(path) as file:
         for name, one in features.items():
             group = file.create_group(name)
             group["labels"] = one.labels
@@ -164,7 +163,7 @@ def write_features(path: str | os.PathLike[str], features: Mapping[str, PeerFeat
 
 def read_features(path: str | os.PathLike[str]) -> dict[str, PeerFeatures]:
     """Read one model's features."""
-    with h5py.File(path, "r", locking=False) as file:
+    with open_hdf5(path) as file:
         return {
             name: PeerFeatures(**{array: values[()] for array, values in group.items()}) for name, group in file.items()
         }

@@ -8,10 +8,10 @@ import pytest
 from tiny_zoo import make_dataset, make_model
 
 from vlmrank import chunk
-from vlmrank.claims import Claims
 from vlmrank.datasets import prepare_dataset
 from vlmrank.errors import VlmrankError
 from vlmrank.store import read_pair
+from vlmrank.store.leases import Claims
 from vlmrank.zoo import fetch_model
 
 DATASETS = ("cats", "dogs", "tools")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vlmrank.claims import Claim, Claims, Poison, describe, share_out, stand_guard, until_terminated
 from vlmrank.errors import VlmrankError
+from vlmrank.store.leases import Claim, Claims, Poison, describe, share_out, stand_guard, until_terminated
 
 SPAWN = multiprocessing.get_context("fork")
 
@@ -185,7 +185,7 @@ def test_a_time_limit_is_a_death_and_a_cancellation_is_none(tmp_path, limit, dea
     code = f"""
 import time
 from pathlib import Path
-from vlmrank.claims import Claims, until_terminated
+from vlmrank.store.leases import Claims, until_terminated
 claims = Claims(Path({str(tmp_path)!r}))
 with until_terminated({limit}, time.monotonic() - 0.5) as begin, claims.take("a") as claim:
     begin(claim)

@@ -1,0 +1,132 @@
+"""The result of one model on one dataset: what is in a pair file. K images, B blocks, C_b channels of block b."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vlmrank.store.files import OK
+from vlmrank.store.hdf5 import UTF8, attributes_of, create_hdf5, open_hdf5, set_attribute, texts
+
+PAIR_ATTRIBUTES = (
+    "model",
+    "architecture",
+    "pretrained",
+    "dataset",
+    "objective",
+    "baseline",
+    "quadrature",
+    "precision",
+    "device",
+    "seed",
+    "class_names",
+    "templates",
+    "preprocess",
+    "weights_sha256",
+    "code",
+    "versions",
+    "seconds",
+    "status",
+    "reason",
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Layer conductance of one model's visual encoder on one dataset's images.
+
+    Attributes
+    ----------
+    blocks : module path of each residual block -> float32 [K, C_b], signed channel conductance in logits.
+    score : float64 [K, 2], F(x) and F(x') in logits.
+    delta : float32 [K, B], completeness gap: sum over channels minus (F(x) - F(x')).
+    pseudo_label : int64 [K], index of the class whose logit was attributed, -1 where there are no classes.
+    image_id : K identifiers of the images.
+    alphas : float64 [n+1], nodes of the path from the baseline (0) to the image (1).
+    logits : float32 [K, classes] or None, zero-shot logits.
+    embedding : float32 [K, D] or None, image embeddings of unit length.
+    class_embedding : float32 [classes, D] or None, class-text embeddings of unit length.
+    error : float32 [K] or None, relative change of the attributions at the last refinement of an adaptive quadrature.
+    failed_images : image identifier -> reason, for images that could not be used.
+    attributes : the file attributes (`PAIR_ATTRIBUTES`, and `identity`); lists and mappings are stored as JSON.
+    """
+
+    blocks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    score: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
+    delta: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    pseudo_label: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    image_id: Sequence[str] = ()
+    alphas: np.ndarray = field(default_factory=lambda: np.empty(0))
+    logits: np.ndarray | None = None
+    embedding: np.ndarray | None = None
+    class_embedding: np.ndarray | None = None
+    error: np.ndarray | None = None
+    failed_images: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the pair could be computed."""
+        return self.attributes.get("status") == OK
+
+
+def write_pair(path: str | os.PathLike[str], pair: Pair) -> None:
+    """Write `/blocks/00, 01, ...` and the rest of the pair file; a failed pair is a file of attributes alone."""
+    with create_hdf5(path) as file:
+        blocks = file.create_group("blocks")
+        for index, (module, values) in enumerate(pair.blocks.items()):
+            dataset = blocks.create_dataset(f"{index:02d}", data=np.asarray(values, np.float32))
+            dataset.attrs["module"] = module
+        file["score"] = np.asarray(pair.score, np.float64)
+        file["delta"] = np.asarray(pair.delta, np.float32)
+        file["pseudo_label"] = np.asarray(pair.pseudo_label, np.int64)
+        file.create_dataset("image_id", data=texts(pair.image_id), dtype=UTF8)
+        file["alphas"] = np.asarray(pair.alphas, np.float64)
+        for name in ("logits", "embedding", "class_embedding", "error"):
+            value = getattr(pair, name)
+            if value is not None:
+                file[name] = np.asarray(value, np.float32)
+        file.create_dataset("failed_images", data=texts(list(pair.failed_images)), dtype=UTF8)
+        file.create_dataset("failed_reasons", data=texts(list(pair.failed_images.values())), dtype=UTF8)
+        for name, value in pair.attributes.items():
+            set_attribute(file, name, value)
+
+
+def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
+    """Read a pair file; on request without its large parts: `blocks`, and with them the logits and embeddings.
+
+    Raises
+    ------
+    VlmrankError : the file is not a complete HDF5 file of this layout.
+    """
+    with open_hdf5(path) as file:
+        read = {
+            file["blocks"][name].attrs["module"]: file["blocks"][name][()]
+            for name in (sorted(file["blocks"], key=int) if blocks else ())
+        }
+        optional = {
+            name: file[name][()] if name in file and (blocks or name == "error") else None
+            for name in ("logits", "embedding", "class_embedding", "error")
+        }
+        failed = dict(zip(file["failed_images"].asstr()[()], file["failed_reasons"].asstr()[()], strict=True))
+        return Pair(
+            blocks=read,
+            score=file["score"][()],
+            delta=file["delta"][()],
+            pseudo_label=file["pseudo_label"][()],
+            image_id=tuple(file["image_id"].asstr()[()]),
+            alphas=file["alphas"][()],
+            failed_images=failed,
+            attributes=attributes_of(file),
+            **optional,
+        )
+
+
+def read_pair_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read only a pair file's attributes: cheap, for gathers over many pairs."""
+    with open_hdf5(path) as file:
+        return attributes_of(file)
