@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,13 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from vlmrank.errors import VlmrankError
+from vlmrank.files import MOST_IMAGE, MOST_TAR, RefusedFileError, open_regular, read_regular, size_of
 
+# What is decoded, by content. Pillow knows more formats, of which EPS starts Ghostscript on the file.
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "PSD", "SGI", "PCX"),
+    *("DDS", "TGA"),
+)
 MAX_ASPECT = 500  # sides beyond this ratio are refused: resizing the short one would fill the memory
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
@@ -72,6 +79,18 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def forget_other_formats() -> None:
+    """Make Pillow in this process open nothing but `FORMATS`, also where another library asks it to open any."""
+    for name in set(Image.OPEN) - set(_formats()):
+        del Image.OPEN[name]
+    Image.ID[:] = [name for name in Image.ID if name in Image.OPEN]
+
+
 def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Decode a whole image into RGB as a person would see it.
 
@@ -94,7 +113,8 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns at half of its limit, and of odd metadata
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            content = source if isinstance(source, bytes) else read_regular(source, most=MOST_IMAGE)
+            with Image.open(io.BytesIO(content), formats=_formats()) as image:
                 short, long = sorted(image.size)
                 if short < 1 or long > MAX_ASPECT * short:
                     raise ImageError(f"its sides are {image.width} x {image.height}: too long for its width")
@@ -105,13 +125,30 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise ImageError("it is not an image that can be read (unknown or broken format)") from error
     except Image.DecompressionBombError as error:
-        raise ImageError("it has more than 179 million pixels, the most that are decoded") from error
+        raise _too_large(error) from error
     except FileNotFoundError as error:
         raise ImageError("the file does not exist") from error
+    except RefusedFileError as error:
+        raise ImageError(f"it {error.fault}") from error
     except MemoryError as error:
         raise ImageError("there is not enough memory to decode it") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
         raise ImageError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def _too_large(error: Image.DecompressionBombError) -> ImageError:
+    pixels = re.search(r"\d+", str(error))
+    size = f"{int(pixels[0]) / 1e6:,.0f}" if pixels else "too many"
+    return ImageError(f"it has {size} million pixels, more than the 179 million that are decoded")
+
+
+def _whole(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return read_regular(path, most=MOST_IMAGE)
+    except RefusedFileError as error:
+        raise ImageError(f"it {error.fault}") from error
+    except OSError as error:
+        raise ImageError(f"the file cannot be read ({error.strerror or error})") from error
 
 
 def read_bytes(record: Mapping[str, Any]) -> bytes:
@@ -121,12 +158,16 @@ def read_bytes(record: Mapping[str, Any]) -> bytes:
     ------
     ImageError : the file is not there or not readable.
     """
+    if record.get("size") is None:
+        return _whole(record["path"])
+    if record["size"] > MOST_IMAGE:
+        raise ImageError(f"it has {size_of(record['size'])}, more than the {size_of(MOST_IMAGE)} that are read")
     try:
-        with Path(record["path"]).open("rb") as file:
-            if record.get("size") is None:
-                return file.read()
+        with open_regular(record["path"], most=MOST_TAR) as file:
             file.seek(record["offset"])
             content = file.read(record["size"])
+    except RefusedFileError as error:
+        raise ImageError(f"it {error.fault}") from error
     except OSError as error:
         raise ImageError(f"the file cannot be read ({error.strerror or error})") from error
     if len(content) < record["size"]:
@@ -156,6 +197,7 @@ def read_image(record: Mapping[str, Any]) -> Image.Image:
 def _torchvision_image(record: Mapping[str, Any]) -> Image.Image:
     from vlmrank.torchvision_source import open_torchvision
 
+    forget_other_formats()  # torchvision opens the images itself
     try:
         dataset = open_torchvision(record["torchvision"], record["path"], download=False)
         image = dataset[record["index"]][0]
@@ -163,4 +205,6 @@ def _torchvision_image(record: Mapping[str, Any]) -> Image.Image:
         raise ImageError(str(error)) from error
     except (OSError, ValueError, IndexError, RuntimeError) as error:
         raise ImageError(f"torchvision cannot read it ({error})") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(error) from error
     return _to_rgb(image)

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from vlmrank.errors import VlmrankError
+from vlmrank.files import read_text
 
 CLIP_BENCHMARK = "clip-benchmark:"
 DEFAULT_TEMPLATES = ("a photo of a {c}.",)
@@ -61,7 +62,7 @@ def read_prompts(path: str | Path) -> Prompts:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         if path.suffix.lower() not in (".yaml", ".yml"):
             content = {"classes": [line for line in text.splitlines() if line.strip()]}
         else:

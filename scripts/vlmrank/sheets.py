@@ -12,6 +12,7 @@ from typing import Any
 
 from vlmrank.configuration import nearest, problems, with_defaults
 from vlmrank.errors import VlmrankError
+from vlmrank.files import read_text
 from vlmrank.prompts import CLIP_BENCHMARK, read_prompts
 
 LOCAL = "local-dir:"
@@ -83,7 +84,7 @@ def _read_sheet(path: str | Path, schema: Mapping[str, Any]) -> list[dict[str, A
     path = Path(path)
     known = list(schema["properties"])
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise VlmrankError(f"{path}: cannot be read ({error}); see docs for the columns {', '.join(known)}") from error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]

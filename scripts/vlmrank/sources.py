@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmrank.errors import VlmrankError
+from vlmrank.files import MOST_TAR, MOST_TAR_HEADER, CappedReader, open_regular, read_parquet, read_text
 from vlmrank.images import IMAGE_SUFFIXES, is_image_name
 from vlmrank.sheets import class_of_folder, tar_files
 
@@ -85,12 +86,15 @@ def read_source(
 
 
 def _images_below(folder: Path) -> list[Path]:
-    found = []
+    found, seen = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
+        facts = Path(parent).stat()
+        if (facts.st_dev, facts.st_ino) in seen:  # links may lead in circles, or twice to one folder
+            folders[:] = []
+            continue
+        seen.add((facts.st_dev, facts.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent) / name for name in sorted(files) if is_image_name(name)]
-        if len(Path(parent).parts) - len(folder.parts) > 12:
-            folders[:] = []  # a link that leads back up
     return found
 
 
@@ -150,15 +154,10 @@ def _read_folder(path: str, classes: list[str], _cache: object) -> Source:
 
 def _rows_of_list(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     if path.suffix.lower() in (".parquet", ".pq"):
-        import pyarrow.parquet
-
-        try:
-            table = pyarrow.parquet.read_table(path)
-        except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-            raise VlmrankError(f"{path} is not a parquet file that can be read ({error})") from error
+        table = read_parquet(path)
         return table.column_names, table.to_pylist()
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise VlmrankError(f"{path} cannot be read as text in UTF-8 ({error})") from error
     first = text.split("\n", 1)[0]
@@ -228,7 +227,7 @@ def _tar_set(path: str) -> tuple[list[str], Path]:
 
 
 def _lines(file: Path) -> list[str]:
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    return [line.strip() for line in read_text(file).splitlines()] if file.is_file() else []
 
 
 def _read_tars(path: str, classes: list[str], cache: str | os.PathLike[str] | None) -> Source:
@@ -261,12 +260,15 @@ def _tar_members(file: str, *, prefix: str) -> list[Item]:
     images: dict[str, dict[str, Any]] = {}
     labels: dict[str, int] = {}
     try:
-        with tarfile.open(file, "r:") as tar:
+        with (
+            open_regular(file, most=MOST_TAR) as raw,
+            tarfile.open(fileobj=CappedReader(raw, MOST_TAR_HEADER, file), mode="r:") as tar,
+        ):
             for member in tar:
                 folder, _, name = member.name.rpartition("/")
                 stem, _, suffix = name.partition(".")
                 key = f"{folder}/{stem}" if folder else stem
-                if not member.isfile() or not stem:
+                if not member.isfile() or member.issparse() or not stem:
                     continue
                 if suffix.lower() in TAR_IMAGES or f".{suffix.lower()}" in IMAGE_SUFFIXES:
                     images[key] = {"path": file, "offset": member.offset_data, "size": member.size}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pandas as pd
 
 from vlmrank.configuration import nearest
 from vlmrank.errors import VlmrankError
+from vlmrank.files import read_parquet, read_text
 
 FORMATS = ("own", "openclip", "clip-benchmark", "lovm", "swab")
 MODEL, DATASET = "model", "dataset"
@@ -70,9 +72,9 @@ def _read(path: str | os.PathLike[str]) -> pd.DataFrame:
     path = Path(path)
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        return pd.read_csv(path, sep=separator, dtype=object, keep_default_na=False, encoding="utf-8-sig")
+            return read_parquet(path).to_pandas()
+        separator = "\t" if ".tsv" in [suffix.lower() for suffix in path.suffixes[-2:]] else ","
+        return pd.read_csv(io.StringIO(read_text(path)), sep=separator, dtype=object, keep_default_na=False)
     except FileNotFoundError as error:
         raise VlmrankError(f"the table {path} does not exist") from error
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
@@ -161,7 +163,7 @@ def read_names(path: str | os.PathLike[str]) -> dict[tuple[str, str], str]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise VlmrankError(f"the name map {path} cannot be read: {error}") from error
     rows = [(n, line.split("\t")) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]

@@ -9,6 +9,26 @@ from pathlib import Path
 from vlmrank.configuration import nearest
 from vlmrank.errors import VlmrankError
 
+# Not among them: LSUN, which unpickles a file of its folder unchecked, and what has no one label an image.
+CLASSIFICATION = frozenset(
+    (
+        *("Caltech101", "Caltech256", "CIFAR10", "CIFAR100", "CLEVRClassification", "Country211", "DTD", "EMNIST"),
+        *("EuroSAT", "FashionMNIST", "FER2013", "FGVCAircraft", "Flowers102", "Food101", "GTSRB", "ImageNet"),
+        *(
+            "Imagenette",
+            "INaturalist",
+            "KMNIST",
+            "LFWPeople",
+            "MNIST",
+            "Omniglot",
+            "OxfordIIITPet",
+            "PCAM",
+            "Places365",
+        ),
+        *("QMNIST", "RenderedSST2", "SEMEION", "StanfordCars", "STL10", "SUN397", "SVHN", "USPS"),
+    )
+)
+
 
 def _parse(name: str) -> tuple[str, str]:
     kind, _, split = name.partition("/")
@@ -29,10 +49,10 @@ def open_torchvision(name: str, root: str, *, download: bool = False):
     from torchvision import datasets
 
     kind, split = _parse(name)
-    known = {key: value for key, value in vars(datasets).items() if inspect.isclass(value)}
+    known = {name: getattr(datasets, name) for name in CLASSIFICATION if hasattr(datasets, name)}
     if kind not in known:
-        hint = nearest(kind, known) or "See torchvision.datasets."
-        raise VlmrankError(f"torchvision has no dataset {kind!r}. {hint}")
+        hint = nearest(kind, known) or f"There are {', '.join(sorted(known))}."
+        raise VlmrankError(f"torchvision has no dataset {kind!r} with one label an image that is read here. {hint}")
     parameters = inspect.signature(known[kind].__init__).parameters
     options: dict[str, object] = {}
     if "train" in parameters:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from PIL import Image, ImageOps
 
 from vlmrank import store
 from vlmrank.errors import VlmrankError
+from vlmrank.images import ImageError, read_image
 from vlmrank.report.answer import find_own_method
 from vlmrank.report.collect import Run, ranked_by
 from vlmrank.report.names import method_group, method_label, metric_label
@@ -198,13 +198,14 @@ def _task(card: Mapping[str, Any], whole: bool) -> dict[str, Any]:
     }
 
 
-def _thumbnail(path: Path) -> str:
+def _thumbnail(record: Mapping[str, Any]) -> str:
     """A small JPEG as a data URI."""
-    with Image.open(path) as image:
-        small = ImageOps.exif_transpose(image).convert("RGB")
-        small.thumbnail((THUMBNAIL, THUMBNAIL))
-        buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=80)
+    if record.get("torchvision"):
+        raise ImageError("torchvision's datasets are not opened here")
+    small = read_image(record)
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -240,8 +241,8 @@ def thumbnails(run: Run, results: Path) -> list[dict[str, Any]]:
                 "guesses": guesses.get(str(image.get("id")), []),
             }
             try:
-                entry["data"] = _thumbnail(Path(image["path"]))
-            except (OSError, ValueError, KeyError, Image.DecompressionBombError) as error:
+                entry["data"] = _thumbnail(image)
+            except (ImageError, KeyError) as error:
                 entry["reason"] = f"no picture: {error}"
             images.append(entry)
         found.append({"index": index, "name": target, "classes": classes, "images": images})
