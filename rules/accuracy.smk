@@ -35,7 +35,12 @@ if MEASURED:
             runtime=accuracy_needs("minutes"),
         params:
             options={"precision": config["conductance"]["precision"]},
-            code=code("vlmrank.accuracy:measure_accuracy", "vlmrank.zoo:load_model"),
+            code=code(
+                "vlmrank.accuracy:measure_accuracy",
+                "vlmrank.zoo:load_from_card",
+                "vlmrank.store:read_json",
+                "vlmrank.store:write_json",
+            ),
         script:
             "../scripts/measure_accuracy.py"
 
@@ -88,6 +93,12 @@ rule gather_accuracy:
         datasets=list(DATASETS),
         measured=MEASURED,
         tables=TABLES,
-        code=code("vlmrank.tables"),
+        code=code(
+            "vlmrank.tables",
+            "vlmrank.store:OK",
+            "vlmrank.store:read_csv",
+            "vlmrank.store:read_json",
+            "vlmrank.store:write_csv",
+        ),
     script:
         "../scripts/gather_accuracy.py"

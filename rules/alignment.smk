@@ -24,6 +24,9 @@ rule align_blocks:
             "vlmrank.representation:represent",
             "vlmrank.predictions:prediction_statistics",
             "vlmrank.store:write_alignment",
+            "vlmrank.store:Alignment",
+            "vlmrank.store:read_pair",
+            "vlmrank.store:write_csv",
         ),
     script:
         "../scripts/align_blocks.py"

@@ -16,6 +16,7 @@ from vlmrank.errors import VlmrankError
 from vlmrank.scheduler import calm_scheduler
 from vlmrank.store import read_json
 from vlmrank.store.leases import stand_guard
+from vlmrank.workflow.code_hash import code_hash
 
 
 class InputError(WorkflowError):
@@ -74,7 +75,7 @@ wildcard_constraints:
 @cache
 def code(*entries):
     """Hash of exactly the library code that these entries reach, since Snakemake does not see an edit in a module."""
-    return checked(identity.code_hash, *entries)
+    return checked(code_hash, *entries)
 
 
 @cache

@@ -56,8 +56,9 @@ for number, (models, chunk) in enumerate(CHUNKS):
             code=code(
                 "vlmrank.chunk:_task",
                 "vlmrank.pairs:compute_pairs",
-                "vlmrank.zoo:load_model",
+                "vlmrank.zoo:load_from_card",
                 "vlmrank.store:write_pair",
+                "vlmrank.store:read_json",
             ),
         script:
             "../scripts/compute_conductance.py"

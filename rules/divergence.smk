@@ -20,6 +20,9 @@ rule compute_dcd:
             "vlmrank.divergence:directional_conductance_divergence",
             "vlmrank.representation:represent",
             "vlmrank.store:write_dcd",
+            "vlmrank.store:Divergences",
+            "vlmrank.store:read_alignment",
+            "vlmrank.store:read_pair",
         ),
     script:
         "../scripts/compute_dcd.py"

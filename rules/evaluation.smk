@@ -25,7 +25,7 @@ rule relate_classes:
         runtime=gather_needs("minutes", models=len(MODELS)),
     params:
         encoder=config["evaluation"]["encoder"],
-        code=code("vlmrank.classes"),
+        code=code("vlmrank.classes", "vlmrank.store:read_json"),
     script:
         "../scripts/relate_classes.py"
 
@@ -52,7 +52,12 @@ if LABELLED:
         params:
             images=LABELLED,
             seed=config["seed"],
-            code=code("vlmrank.peers:embed_for_peers", "vlmrank.peers:write_features", "vlmrank.zoo:load_model"),
+            code=code(
+                "vlmrank.peers:embed_for_peers",
+                "vlmrank.peers:write_features",
+                "vlmrank.zoo:load_from_card",
+                "vlmrank.store:read_json",
+            ),
         script:
             "../scripts/embed_peers.py"
 
@@ -91,6 +96,7 @@ rule gather_evidence:
             "vlmrank.evidence:write_evidence",
             "vlmrank.peers:read_features",
             "vlmrank.classes:read_relations",
+            "vlmrank.store:read_pair",
         ),
     script:
         "../scripts/gather_evidence.py"
@@ -138,6 +144,9 @@ rule evaluate_methods:
             "vlmrank.evidence:assemble_evidence",
             "vlmrank.evidence:read_evidence",
             "vlmrank.classes:read_relations",
+            "vlmrank.store:read_csv",
+            "vlmrank.store:read_json",
+            "vlmrank.store:write_csv",
         ),
     script:
         "../scripts/evaluate_methods.py"

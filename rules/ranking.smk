@@ -33,6 +33,11 @@ rule rank_models:
             "vlmrank.predictions:align_logits",
             "vlmrank.predictions:committee_agreement",
             "vlmrank.store:write_csv",
+            "vlmrank.store:read_csv",
+            "vlmrank.store:read_dcd",
+            "vlmrank.store:read_json",
+            "vlmrank.store:read_pair",
+            "vlmrank.store:read_pair_attributes",
         ),
     script:
         "../scripts/rank_models.py"

@@ -28,7 +28,14 @@ rule gather_pairs:
         models=list(MODELS),
         datasets=list(DATASETS),
         measured=MEASURED,
-        code=code("vlmrank.store:read_pair_attributes", "vlmrank.store:write_csv"),
+        code=code(
+            "vlmrank.store:read_pair_attributes",
+            "vlmrank.store:write_csv",
+            "vlmrank.store:FAILED",
+            "vlmrank.store:read_alignment",
+            "vlmrank.store:read_json",
+            "vlmrank.store:read_pair",
+        ),
     script:
         "../scripts/gather_pairs.py"
 

@@ -256,14 +256,7 @@ def _load(model: Mapping[str, Any], cache, device: str, gpus: int, precision: st
     import torch
 
     from vlmrank.device import choose_device
-    from vlmrank.zoo import load_model
+    from vlmrank.zoo import load_from_card
 
     torch.set_num_threads(threads)
-    return load_model(
-        model["architecture"],
-        model.get("pretrained") or None,
-        cache=cache,
-        device=choose_device(device, gpus=gpus),
-        precision=precision,
-        card=model,
-    )
+    return load_from_card(model, cache=cache, device=choose_device(device, gpus=gpus), precision=precision)

@@ -178,21 +178,14 @@ class _Chunk:
 
         from vlmrank.device import choose_device
         from vlmrank.pairs import ConductanceOptions
-        from vlmrank.zoo import load_model
+        from vlmrank.zoo import load_from_card
 
         torch.set_num_threads(self.threads)
         device = choose_device(self.free.get("device", "auto"), gpus=self.given.get("gpus", 0))
         seed = self.waiting[first.key][0][0].get("seed", 0)
         chosen = ConductanceOptions(**{**self.options, **self.free, "device": device, "seed": seed})
         try:
-            loaded = load_model(
-                self.model["architecture"],
-                self.model.get("pretrained") or None,
-                cache=self.cache,
-                device=device,
-                precision=chosen.precision,
-                card=self.model,
-            )
+            loaded = load_from_card(self.model, cache=self.cache, device=device, precision=chosen.precision)
         except FailedPair as error:
             while self.waiting:
                 identity, places = self.waiting.popitem()

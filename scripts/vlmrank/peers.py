@@ -137,10 +137,10 @@ def embed_for_peers(
         return {card["dataset"]: PeerFeatures() for card in datasets}
     import torch
 
-    from vlmrank.zoo import load_model
+    from vlmrank.zoo import load_from_card
 
     torch.set_num_threads(threads)
-    loaded = load_model(model["architecture"], model.get("pretrained") or None, cache=cache, device=device)
+    loaded = load_from_card(model, cache=cache, device=device)
     templates = caption_templates(datasets, seed=seed)
     found = {}
     for card in datasets:

@@ -329,7 +329,7 @@ def load_model(
     offline: bool = True,
     card: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
-    """Load a model from files that are here already, with the preprocessing and activation of its own config.
+    """Load a model by its name, with the preprocessing and activation of its own config.
 
     Parameters
     ----------
@@ -345,10 +345,35 @@ def load_model(
     FailedPair : the model cannot be used; the reason in one line.
     VlmrankError : device or precision is not available.
     """
+    if not card:
+        card = fetch_model("", architecture, pretrained, cache=cache, offline=offline)
+    named = {**card, "architecture": architecture, "pretrained": pretrained or ""}
+    return load_from_card(named, cache=cache, device=device, precision=precision, offline=offline)
+
+
+def load_from_card(
+    card: Mapping[str, Any],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+    offline: bool = True,
+) -> LoadedModel:
+    """Load a model that `fetch_model` described, from the files that its card names; downloads nothing.
+
+    Parameters
+    ----------
+    card : model card.
+    cache, device, precision, offline : as in `load_model`.
+
+    Raises
+    ------
+    FailedPair : the model cannot be used; the reason in one line.
+    VlmrankError : device or precision is not available.
+    """
     if precision not in DTYPES:
         raise VlmrankError(f"precision {precision!r} is none of {', '.join(DTYPES)}")
     place = choose_device(device)
-    card = dict(card) if card else fetch_model("", architecture, pretrained, cache=cache, offline=offline)
     if card["status"] != OK:
         raise FailedPair(card["reason"])
     path = Path(card["path"])
@@ -357,19 +382,19 @@ def load_model(
     try:
         with hub_cache(cache, offline=offline), _quiet():
             model = open_clip.create_model(
-                architecture,
-                pretrained or None,
+                card["architecture"],
+                card["pretrained"] or None,
                 device="cpu",
                 cache_dir=str(cache) if cache else None,
                 require_pretrained=True,
                 pretrained_text=False,
                 weights_only=True,
             )
-            tokenizer = _tokenizer(architecture, cache)
+            tokenizer = _tokenizer(card["architecture"], cache)
     except VlmrankError as error:
         raise FailedPair(str(error)) from error
     except Exception as error:  # broken weights raise whatever they make the loader stumble over
         raise FailedPair(f"the weights {path} cannot be loaded: {_explain(error)}") from error
     model = model.to(place, DTYPES[precision]).eval().requires_grad_(False)
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
-    return LoadedModel(model, tokenizer, preprocess, model.visual, card)
+    return LoadedModel(model, tokenizer, preprocess, model.visual, dict(card))
