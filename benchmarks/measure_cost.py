@@ -31,7 +31,7 @@ def main() -> None:
     prompts = read_prompts(folder / "dataset.yaml")
     target = sorted((folder / "target").iterdir())[: arguments.images]
     test = sorted((folder / "test").glob("*/*"))[:400]
-    towers = {path.name.split("--")[0]: path for path in sorted(Path("benchzoo/models").glob("*--v0-*"))}
+    towers = {path.name.split("--")[0]: path for path in sorted(Path("benchzoo/models").glob("*--corpus0"))}
     rows = []
     for tower, path in towers.items():
         loaded = load_model(f"local-dir:{path}")

@@ -1,6 +1,6 @@
 """Error of the channel attributions against a fine reference, per unit of work, on trained towers.
 
-    python benchmarks/quadrature.py benchzoo/models/ViT-s-16--v0-all-220 --images benchzoo/datasets/cifar10/target
+    python benchmarks/quadrature.py benchzoo/models/ViT-s-16--corpus0 --images benchzoo/datasets/cifar10/target
     python benchmarks/quadrature.py MODEL... --images FOLDER... --precision
 
 The error is |c - c_ref| / |c_ref| over a block's channels, averaged over blocks and images; the reference has 512 steps
@@ -47,9 +47,9 @@ class Problem:
         self.name, self.images_name = folder.name, images.parent.name
         self.model = model.double().eval()
         self.blocks = visual_blocks(model.visual)
-        paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg"))[:count]
+        paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))[:count]
         if not paths:
-            raise VlmrankError(f"no PNG or JPEG image in {images}")
+            raise VlmrankError(f"no PNG, JPEG or WebP image in {images}")
         self.x = torch.stack([preprocess(Image.open(path).convert("RGB")) for path in paths]).double()
         size = self.x.shape[-1]
         self.baseline = preprocess(Image.new("RGB", (size, size))).double()[None].expand_as(self.x)

@@ -66,7 +66,7 @@ def only(loaded, one, **options):
     return pair
 
 
-@pytest.mark.parametrize(("name", "gap"), [("ViT-s-16--v0-all-220", 0.01), ("RN-s--v0-all-220", 0.02)])
+@pytest.mark.parametrize(("name", "gap"), [("ViT-s-16--corpus0", 0.01), ("RN-s--corpus0", 0.02)])
 def test_pairs_of_the_bench_are_complete(name, gap):
     pair = only(load(name), bench_task("cifar10", 2))
     assert pair.ok, pair.attributes["reason"]
