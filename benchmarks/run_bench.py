@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -77,9 +78,10 @@ def main_table(results: Path, splits: dict[str, Sequence[str]]) -> list[dict[str
     """One row a method and split, best on the report tasks first: NDCG@5 and regret@1 with their intervals."""
     metrics = read_csv(results / "evaluation" / "metrics.csv")
     titles = read_csv(results / "evaluation" / "methods.csv").set_index("method")["title"]
+    domains = pd.read_csv("config/bench/datasets.tsv", sep="\t").set_index("dataset")["domain"].to_dict()
     rows = []
     for split, targets in splits.items():
-        found = summarise(metrics, targets=targets).set_index(["method", "metric"])
+        found = summarise(metrics, targets=targets, domains=domains).set_index(["method", "metric"])
         for method in dict.fromkeys(metrics["method"]):
             values = {"method": method, "title": titles[method], "split": split}
             for metric in ("ndcg_at_5", "regret_at_1"):
