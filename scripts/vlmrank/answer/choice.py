@@ -1,0 +1,85 @@
+"""Which method ranks: the bench's winner unless the run's own known tasks say otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PRIOR_TASKS = 8.0  # known tasks that the bench's figure of a method counts for
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method and what spoke for it.
+
+    Attributes
+    ----------
+    method : the name.
+    expected : method -> its mean gain over the default that is expected on a new task, best first.
+    tasks : number of known tasks behind it.
+    """
+
+    method: str
+    expected: Mapping[str, float]
+    tasks: int
+
+
+def choose_method(
+    quality: Mapping[str, np.ndarray],
+    prior: Mapping[str, float],
+    *,
+    default: str,
+    prior_tasks: float = PRIOR_TASKS,
+    without: int | None = None,
+) -> Choice:
+    """Take the method with the largest expected gain over the default.
+
+    With q_m(t) the quality of method m on known task t and g_m the bench's mean of q_m - q_default,
+
+        gain(m) = (n0 g_m + sum_t (q_m(t) - q_default(t))) / (n0 + T),
+
+    the posterior mean under a prior that counts as n0 tasks. A method that the bench does not know has g_m = its
+    worst known method's; one that could not be scored on a task is not considered.
+
+    Parameters
+    ----------
+    quality : method -> [T], higher is better, such as NDCG@5; nan = not scored.
+    prior : method -> mean gain over `default` on the bench's choosing tasks.
+    default : the bench's winner; taken where there is nothing better, and where it could not be scored, the best that
+        could.
+    prior_tasks : n0.
+    without : index of a task that must not count, for nested evaluation.
+
+    Examples
+    --------
+    >>> found = choose_method({"a": np.array([0.5] * 30), "b": np.array([0.9] * 30)}, {"b": -0.1}, default="a")
+    >>> found.method
+    'b'
+    """
+    kept = {}
+    for name, values in quality.items():
+        values = np.asarray(values, np.float64)
+        kept[name] = values if without is None else np.delete(values, without)
+    usable = [name for name, values in kept.items() if np.isfinite(values).all()]
+    if not usable:
+        return Choice(default, {default: 0.0}, 0)
+    base = kept[default] if default in usable else np.mean([kept[name] for name in usable], axis=0)
+    worst = min(prior.values(), default=0.0)
+    gains = {}
+    for name in usable:
+        known = 0.0 if name == default else prior.get(name, worst)
+        gains[name] = float((prior_tasks * known + (kept[name] - base).sum()) / (prior_tasks + len(base)))
+    ordered = sorted(gains, key=lambda name: (-gains[name], name != default, name))
+    return Choice(ordered[0], {name: gains[name] for name in ordered}, len(base))
+
+
+def nested_choices(
+    quality: Mapping[str, np.ndarray], prior: Mapping[str, float], *, default: str, prior_tasks: float = PRIOR_TASKS
+) -> Sequence[Choice]:
+    """For each known task the choice that the other known tasks lead to."""
+    tasks = len(next(iter(quality.values()), ()))
+    return [
+        choose_method(quality, prior, default=default, prior_tasks=prior_tasks, without=task) for task in range(tasks)
+    ]
