@@ -40,6 +40,7 @@ from vlmrank.memory import (
 from vlmrank.quadrature import RULES, panel_degrees
 from vlmrank.reduction import Panels, Reduction, SecantSteps
 from vlmrank.secant import AttentionHead, Carry, secant_relus, step_mean
+from vlmrank.strides import safe_batch_norms
 
 logger = logging.getLogger(__name__)
 Forward = Callable[[Tensor], Tensor]
@@ -76,12 +77,15 @@ def _owner(forward: Forward) -> nn.Module | None:
     return module if isinstance(module, nn.Module) else None
 
 
+def _roots(forward: Forward, blocks: Sequence[Block]) -> list[nn.Module]:
+    owner = _owner(forward)
+    return [block.module for block in blocks] + ([owner] if owner is not None else [])
+
+
 @contextlib.contextmanager
 def frozen(forward: Forward, blocks: Sequence[Block]) -> Iterator[list[nn.Parameter]]:
     """Take no gradient for weights inside this context; yields the parameters."""
-    roots = [block.module for block in blocks]
-    if (owner := _owner(forward)) is not None:
-        roots.append(owner)
+    roots = _roots(forward, blocks)
     parameters = list({id(p): p for root in roots for p in root.parameters()}.values())
     wanted = [p for p in parameters if p.requires_grad]
     try:
@@ -234,6 +238,7 @@ def attached_pass(forward: Forward, blocks: Sequence[Block], scalar: Scalar, rul
     """Prepare the network for passes of a rule, and leave it as it was afterwards."""
     with contextlib.ExitStack() as stack:
         parameters = stack.enter_context(frozen(forward, blocks))
+        stack.enter_context(safe_batch_norms(_roots(forward, blocks)))
         head = AttentionHead.find(_owner(forward)) if rule == "secant" else None
         carry = Carry() if head is not None else None
         if rule == "secant":
@@ -407,7 +412,8 @@ def layer_conductance(
             raise VlmrankError(f"captum's LayerConductance has the rule left only, not {rule}")
         from vlmrank.oracle import captum_conductance  # a heavy import that few need
 
-        values, score = captum_conductance(forward, blocks, images, baseline, scalar, alphas, chunk_size)
+        with safe_batch_norms(_roots(forward, blocks)):
+            values, score = captum_conductance(forward, blocks, images, baseline, scalar, alphas, chunk_size)
         return gather(blocks, values, score, alphas, chunk_size=chunk_size or len(images) * len(alphas))
     count = len(images)
     with attached_pass(forward, blocks, scalar, rule) as one_pass:
