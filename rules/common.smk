@@ -17,6 +17,7 @@ from vlmrank.scheduler import calm_scheduler
 from vlmrank.store import read_json
 from vlmrank.store.leases import stand_guard
 from vlmrank.workflow.code_hash import code_hash
+from vlmrank.workflow import again
 
 
 class InputError(WorkflowError):
@@ -47,6 +48,9 @@ SOURCES = [name for name, row in DATASETS.items() if row.role == "source"]
 TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
 RESULTS = config["results"].rstrip("/")
 LOGS = "logs" if RESULTS == "results" else f"logs/{Path(RESULTS).name}"
+
+if workflow.is_main_process:
+    workflow.dag_settings.forcerun = {*workflow.dag_settings.forcerun, *again.files_to_make_again(RESULTS)}
 
 
 if config["container"]:

@@ -29,6 +29,7 @@ rule gather_pairs:
         datasets=list(DATASETS),
         measured=MEASURED,
         code=code(
+            "vlmrank.accuracy:lost_for_now",
             "vlmrank.store:read_pair_attributes",
             "vlmrank.store:write_csv",
             "vlmrank.store:FAILED",

@@ -149,10 +149,17 @@ def test_images_that_cannot_be_read_are_named_and_left_out(loaded, pets):
     assert found["n"] == card["n_test"] - 1
     assert [image["id"] for image in found["failed_images"]] == ["cat/bad.png"]
     for path in pets.rglob("*.png"):
-        path.write_bytes(b"")
+        path.unlink()
     found = measure_accuracy(loaded, card)
     assert (found["status"], found["acc1"]) == ("failed", None)
     assert f"none of the {card['n_test']} labelled images" in found["reason"]
+
+
+def test_a_labelled_image_that_was_overwritten_fails_its_dataset(loaded, pets):
+    card = prepare_dataset("pets", "source", "folder", str(pets))
+    (pets / "cat" / "0.png").write_bytes((pets / "dog" / "0.png").read_bytes())
+    with pytest.raises(FailedPair, match=r"^pets, image cat/0.png: it has changed since"):
+        measure_accuracy(loaded, card)
 
 
 def test_logits_that_are_not_finite_are_a_failure(loaded, pets):

@@ -156,7 +156,7 @@ def test_an_image_that_breaks_later_is_left_out_with_its_reason(tmp_path):
     (tmp_path / "a.png").unlink()
     loaded = load_images(found)
     assert loaded.image_ids == ["b.png"]
-    assert loaded.failed == {"a.png": "the file does not exist"}
+    assert loaded.failed == {"a.png": "the file does not exist; run again"}
 
 
 # --- the draw --------------------------------------------------------------------------------------------------------

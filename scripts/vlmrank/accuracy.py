@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vlmrank.errors import FailedPair
+from vlmrank.errors import RUN_AGAIN, FailedPair
 from vlmrank.identity import accuracy_identity
-from vlmrank.images import ImageError, read_image
+from vlmrank.images import ChangedImageError, ImageError, read_image
 from vlmrank.prompts import DEFAULT_TEMPLATES, class_embeddings, unique_names
 from vlmrank.store import FAILED, OK, ResultStore, write_json
 from vlmrank.store.leases import Claims, Poison, share_out, until_terminated
@@ -95,6 +95,10 @@ def measure_accuracy(
     -------
     acc1, acc5, mean_per_class_recall, n, per_class {class: [acc, n]}, failed_images [{id, reason}], seconds, status,
     reason, ready for JSON. Images that cannot be decoded are named and left out.
+
+    Raises
+    ------
+    FailedPair : an image is not the one that the card was written for.
     """
     import torch
     import torch.nn.functional as F
@@ -110,6 +114,8 @@ def measure_accuracy(
     def decode(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
         try:
             return record, loaded.preprocess(read_image(record))
+        except ChangedImageError as error:
+            raise FailedPair(f"{card.get('dataset', '')}, image {record['id']}: {error}") from error
         except ImageError as error:
             return record, str(error)
 
@@ -244,12 +250,18 @@ def measure_accuracies(
                     f"{found['acc1']:.3f} on {found['n']} images in {found['seconds']:.1f} s" if found["n"] else ""
                 )
                 done(dataset, figures if found["status"] == OK else f"FAILED: {found['reason']}")
-            if found["status"] == OK:
+            if found["status"] == OK and not lost_for_now(found):
                 results.publish(item.key, places[0][1])
     for identity, places in waiting.items():  # measured by another process meanwhile
         for dataset, output in places:
             results.link(identity, output)
             done(dataset, "taken from the store")
+
+
+def lost_for_now(result: Mapping[str, Any]) -> list[str]:
+    """A line for each image that this result lacks and another run may have."""
+    failed = result.get("failed_images") or []
+    return [f"image {one['id']}: {one['reason']}" for one in failed if RUN_AGAIN in one["reason"]]
 
 
 def _load(model: Mapping[str, Any], cache, device: str, gpus: int, precision: str, threads: int):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from vlmrank.errors import FailedPair
+from vlmrank.errors import RUN_AGAIN, FailedPair
 from vlmrank.identity import pair_identity
 from vlmrank.store import FAILED, OK, Pair, ResultStore, write_pair
 from vlmrank.store.leases import Claim, Claims, describe, share_out, until_terminated
@@ -165,8 +165,14 @@ class _Chunk:
         def tasks() -> Iterator[PairTask]:
             for claim in chain([first], todo):
                 begin(claim)
+                try:
+                    task = _task(PairTask, self.waiting[claim.key][0][0], {"identity": claim.key, "code": self.code})
+                except FailedPair as error:
+                    for dataset, output in self.waiting.pop(claim.key):
+                        self.fail(dataset, output, str(error), claim.key)
+                    continue
                 handed.append(claim.key)
-                yield _task(PairTask, self.waiting[claim.key][0][0], {"identity": claim.key, "code": self.code})
+                yield task
 
         for pair in compute_pairs(loaded, tasks(), chosen):
             self.keep(pair, handed[-1])
@@ -196,17 +202,23 @@ class _Chunk:
         return loaded, chosen
 
     def keep(self, pair: Pair, identity: str) -> None:
-        """Write a computed pair to its places and, if it is good, to the store."""
+        """Write a computed pair to its places and, if it is good and of all its images, to the store."""
         places = self.waiting.pop(identity)
-        for dataset, output in places[:1] if pair.ok else places:
+        drawn = places[0][0]["images"]
+        whole = not any(RUN_AGAIN in pair.failed_images.get(image["id"], "") for image in drawn)
+        for dataset, output in places[:1] if pair.ok and whole else places:
             named = {**pair.attributes, "model": self.model["model"], "dataset": dataset["dataset"]}
             named["activation"] = self.model.get("activation") or ""
+            if not whole:  # its identity is that of the images it has
+                used = [image for image in dataset["images"] if image["id"] in set(pair.image_id)]
+                named["identity"] = pair_identity(self.model, {**dataset, "images": used}, self.options, self.code)
             write_pair(output, Pair(**{**vars(pair), "attributes": named}))
             if not pair.ok:
                 self.done(dataset, f"FAILED: {pair.attributes['reason']}")
         if pair.ok:
-            self.results.publish(identity, places[0][1])
-            for dataset, output in places[1:]:
+            if whole:
+                self.results.publish(identity, places[0][1])
+            for dataset, output in places[1:] if whole else ():
                 self.take(dataset, output, identity)
             for dataset, _ in places:
                 self.done(dataset, f"{len(pair.image_id)} images in {pair.attributes['seconds']:.1f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vlmrank.errors import VlmrankError
-from vlmrank.images import ImageError, open_image, read_bytes, read_image
+from vlmrank.errors import FailedPair, VlmrankError
+from vlmrank.images import ChangedImageError, ImageError, open_image, pixels_sha256, read_bytes, read_image
 from vlmrank.prompts import CLIP_BENCHMARK, DEFAULT_TEMPLATES, Prompts, clip_benchmark_prompts, read_prompts
 from vlmrank.sources import Item, Source, read_source
 from vlmrank.store import FAILED, OK
+from vlmrank.store.file_hashes import FileHashes, hash_all
 
 MAX_FAILED = 200  # broken images that are tried before a dataset is given up
 
@@ -72,10 +74,6 @@ def draw_order(labels: Sequence[int], *, seed: int, stratified: bool) -> list[in
     return result
 
 
-def _pixels_hash(image: Image.Image) -> str:
-    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-
-
 def _is_text(item: Item) -> bool:
     """Whether a card, which is UTF-8, can hold the image's name and path."""
     try:
@@ -94,7 +92,7 @@ def _take(item: Item) -> str:
     if not _is_text(item):
         raise ImageError("its name is not valid UTF-8: rename it")
     if item.place.get("torchvision"):
-        return _pixels_hash(read_image(item.place))
+        return pixels_sha256(read_image(item.place))
     content = read_bytes(item.place)
     open_image(content)
     return hashlib.sha256(content).hexdigest()
@@ -139,7 +137,8 @@ def prepare_dataset(
     Returns
     -------
     The dataset card, ready for JSON: dataset, role, domain, classes, templates, seed, images [{id, path, sha256,
-    label}], failed_images [{id, reason}], test [{id, path, label}] or None, n_test, status, reason. What the user gave
+    label}], failed_images [{id, reason}], test [{id, path,
+    sha256, label}] or None, n_test, status, reason. What the user gave
     wrong makes a card of status `failed`, so that other datasets go on.
     """
     card: dict[str, Any] = {
@@ -170,7 +169,7 @@ def prepare_dataset(
         _draw(card, source, images, seed, stratified and labelled, labelled)
         if tests is not None and names:
             named = [item for item in tests.items if _is_text(item)]
-            card["test"] = [{"id": item.id, **item.place, "label": item.label} for item in named]
+            card["test"] = _hashed(named, cache, about=test or path)
             card["n_test"] = len(card["test"])
     except VlmrankError as error:
         card.update(status=FAILED, reason=str(error))
@@ -186,6 +185,30 @@ def _test_source(kind: str, test: str, source: Source, names: Sequence[str], cac
         missing = sum(item.label < 0 for item in found.items)
         raise VlmrankError(f"test: {missing} of the {len(found.items)} images in {test} have no label")
     return found
+
+
+def _hashed(items: Sequence[Item], cache: str | os.PathLike[str] | None, *, about: str) -> list[dict[str, Any]]:
+    """Records of labelled images, with the hashes of what they hold now; without one where it cannot be read."""
+    hashes = FileHashes(cache, about)
+
+    def one(item: Item) -> str:
+        try:
+            if item.place.get("torchvision"):
+                return pixels_sha256(read_image(item.place))
+            return hashes.of(
+                item.place["path"],
+                lambda: hashlib.sha256(read_bytes(item.place)).hexdigest(),
+                part=str(item.place.get("offset", "")),
+            )
+        except (ImageError, OSError):
+            return ""  # the job that measures says why
+
+    found = hash_all(functools.partial(one, item) for item in items)
+    hashes.keep()
+    return [
+        {"id": item.id, **item.place, "sha256": digest, "label": item.label}
+        for item, digest in zip(items, found, strict=True)
+    ]
 
 
 def _draw(card: dict[str, Any], source: Source, k: int, seed: int, stratified: bool, labelled: bool) -> None:
@@ -210,15 +233,24 @@ def _draw(card: dict[str, Any], source: Source, k: int, seed: int, stratified: b
 
 
 def load_images(card: Mapping[str, Any]) -> LoadedImages:
-    """Decode the drawn images of a dataset card.
+    """Decode the drawn images of a dataset card, each from the bytes that were hashed when it was drawn.
 
     One that cannot be decoded any more is left out with its reason, beside those that could not be when it was drawn.
+
+    Raises
+    ------
+    FailedPair : an image is not what it was, or none can be used.
     """
     failed = {image["id"]: image["reason"] for image in card.get("failed_images") or []}
     images: dict[str, Image.Image] = {}
     for record in card["images"]:
         try:
             images[record["id"]] = read_image(record)
+        except ChangedImageError as error:
+            raise FailedPair(f"{card['dataset']}, image {record['id']}: {error}") from error
         except ImageError as error:
             failed[record["id"]] = str(error)
+    if card["images"] and not images:
+        first = card["images"][0]["id"]
+        raise FailedPair(f"{card['dataset']}: no image could be used; {first}: {failed[first]}")
     return LoadedImages(list(images.values()), list(images), failed)

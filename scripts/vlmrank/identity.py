@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 
@@ -52,16 +51,12 @@ def pair_identity(model: Mapping[str, Any], dataset: Mapping[str, Any], options:
 def accuracy_identity(
     model: Mapping[str, Any], dataset: Mapping[str, Any], options: Mapping[str, Any], code: str
 ) -> str:
-    """Identity of a measured accuracy: like a pair's, with the test images by path, size and time of change."""
-    images = []
-    for image in dataset.get("test") or []:
-        facts = Path(image["path"]).stat() if Path(image["path"]).exists() else None
-        images.append([image["id"], image["label"], *((facts.st_size, facts.st_mtime_ns) if facts else ())])
+    """Identity of a measured accuracy: like a pair's, with the labelled test images."""
     return content_identity(
         {
             "model": {name: model.get(name) for name in MODEL_FACTS},
             "architecture": None if model.get("config_sha256") else model.get("architecture"),
-            "images": images,
+            "images": [[image["id"], image["sha256"], image["label"]] for image in dataset.get("test") or []],
             "classes": dataset.get("classes") or [],
             "templates": dataset.get("templates") or [],
             "options": {name: value for name, value in options.items() if name not in FREE_OPTIONS},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from vlmrank.errors import VlmrankError
+from vlmrank.errors import RUN_AGAIN, SINCE_PREPARED, VlmrankError
 from vlmrank.files import MOST_IMAGE, MOST_TAR, RefusedFileError, open_regular, read_regular, size_of
 
 # What is decoded, by content. Pillow knows more formats, of which EPS starts Ghostscript on the file.
@@ -34,6 +35,10 @@ IMAGE_SUFFIXES = frozenset(
 
 class ImageError(VlmrankError):
     """An image that cannot be used; the message is the reason, without the image's name."""
+
+
+class ChangedImageError(ImageError):
+    """The bytes are not those that were hashed when the dataset was prepared."""
 
 
 def is_image_name(name: str) -> bool:
@@ -131,7 +136,7 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     except RefusedFileError as error:
         raise ImageError(f"it {error.fault}") from error
     except MemoryError as error:
-        raise ImageError("there is not enough memory to decode it") from error
+        raise ImageError(f"there is not enough memory to decode it; {RUN_AGAIN}") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
         raise ImageError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
 
@@ -142,15 +147,6 @@ def _too_large(error: Image.DecompressionBombError) -> ImageError:
     return ImageError(f"it has {size} million pixels, more than the 179 million that are decoded")
 
 
-def _whole(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return read_regular(path, most=MOST_IMAGE)
-    except RefusedFileError as error:
-        raise ImageError(f"it {error.fault}") from error
-    except OSError as error:
-        raise ImageError(f"the file cannot be read ({error.strerror or error})") from error
-
-
 def read_bytes(record: Mapping[str, Any]) -> bytes:
     """Content of an image as its record says: the whole of `path`, or `size` bytes from `offset` on (inside a tar).
 
@@ -158,21 +154,30 @@ def read_bytes(record: Mapping[str, Any]) -> bytes:
     ------
     ImageError : the file is not there or not readable.
     """
-    if record.get("size") is None:
-        return _whole(record["path"])
-    if record["size"] > MOST_IMAGE:
+    if (record.get("size") or 0) > MOST_IMAGE:
         raise ImageError(f"it has {size_of(record['size'])}, more than the {size_of(MOST_IMAGE)} that are read")
+    # What was read once, when the dataset was prepared, may be there again.
+    again = f"; {RUN_AGAIN}" if record.get("sha256") else ""
     try:
+        if record.get("size") is None:
+            return read_regular(record["path"], most=MOST_IMAGE)
         with open_regular(record["path"], most=MOST_TAR) as file:
             file.seek(record["offset"])
             content = file.read(record["size"])
     except RefusedFileError as error:
         raise ImageError(f"it {error.fault}") from error
+    except FileNotFoundError as error:
+        raise ImageError(f"the file does not exist{again}") from error
     except OSError as error:
-        raise ImageError(f"the file cannot be read ({error.strerror or error})") from error
+        raise ImageError(f"the file cannot be read ({error.strerror or error}); {RUN_AGAIN}") from error
     if len(content) < record["size"]:
-        raise ImageError("the tar file ends before the image does")
+        raise ImageError(f"the tar file ends before the image does{again}")
     return content
+
+
+def pixels_sha256(image: Image.Image) -> str:
+    """SHA-256 of an image's size and pixels, for images that have no file of their own."""
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 
 
 def read_image(record: Mapping[str, Any]) -> Image.Image:
@@ -181,17 +186,28 @@ def read_image(record: Mapping[str, Any]) -> Image.Image:
     Parameters
     ----------
     record : `path`; with `offset` and `size` inside a tar file; with `torchvision` (name and split) and `index`
-        inside a torchvision dataset whose root is `path`.
+        inside a torchvision dataset whose root is `path`. With `sha256`, the bytes that are decoded (the pixels, in a
+        torchvision dataset) are the bytes that have this hash.
 
     Raises
     ------
+    ChangedImageError : they have another.
     ImageError : as `open_image`.
     """
     if record.get("torchvision"):
-        return _torchvision_image(record)
-    if record.get("size") is not None:
-        return open_image(read_bytes(record))
-    return open_image(record["path"])
+        image = _torchvision_image(record)
+        _check_hash(record, pixels_sha256(image) if record.get("sha256") else "")
+        return image
+    content = read_bytes(record)
+    if record.get("sha256") == "":
+        raise ImageError(f"it could not be read when {SINCE_PREPARED}; {RUN_AGAIN}")
+    _check_hash(record, hashlib.sha256(content).hexdigest() if record.get("sha256") else "")
+    return open_image(content)
+
+
+def _check_hash(record: Mapping[str, Any], found: str) -> None:
+    if record.get("sha256") and record["sha256"] != found:
+        raise ChangedImageError(f"it has changed since {SINCE_PREPARED}; {RUN_AGAIN}")
 
 
 def _torchvision_image(record: Mapping[str, Any]) -> Image.Image:
