@@ -14,6 +14,7 @@ from tiny import tiny_state, write_tiny
 
 from vlmrank.accuracy import measure_accuracies, measure_accuracy, zero_shot_accuracy
 from vlmrank.datasets import prepare_dataset
+from vlmrank.errors import FailedPair
 from vlmrank.store import read_json
 
 BENCH = Path(os.environ.get("VLMRANK_BENCHZOO", "benchzoo"))

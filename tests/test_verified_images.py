@@ -164,7 +164,7 @@ def test_an_error_of_the_file_system_asks_for_another_run_and_a_broken_file_does
     put(tmp_path, "a.png")
     record = card(tmp_path, role="target")["images"][0]
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, os.strerror(errno.EIO))))
+        patch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, os.strerror(errno.EIO))))
         with pytest.raises(ImageError, match=r"Input/output error.*; run again"):
             read_image(record)
     (tmp_path / "a.png").write_bytes(b"no image")

@@ -96,7 +96,7 @@ def edit_function(package, name, code):
     ("function", "rules"),
     [
         ("chebyshev_nodes", {"compute_conductance"}),
-        ("read_image", DECODING),
+        ("read_image", DECODING | {"build_report"}),  # its thumbnails
         ("write_pair", {"compute_conductance"}),
         ("load_from_card", GPU),
         ("measure_accuracy", {"measure_accuracy"}),
