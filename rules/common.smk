@@ -13,7 +13,7 @@ if SCRIPTS.is_dir():
 
 from vlmrank import configuration, identity, resources, runlog, sheets
 from vlmrank.errors import VlmrankError
-from vlmrank.scheduler import calm_scheduler
+from vlmrank.scheduler import calm_scheduler, make_again
 from vlmrank.store import read_json
 from vlmrank.store.leases import stand_guard
 from vlmrank.workflow.code_hash import code_hash
@@ -50,7 +50,7 @@ RESULTS = config["results"].rstrip("/")
 LOGS = "logs" if RESULTS == "results" else f"logs/{Path(RESULTS).name}"
 
 if workflow.is_main_process:
-    workflow.dag_settings.forcerun = {*workflow.dag_settings.forcerun, *again.files_to_make_again(RESULTS)}
+    make_again(workflow, again.files_to_make_again(RESULTS))
 
 
 if config["container"]:

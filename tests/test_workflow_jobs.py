@@ -4,6 +4,7 @@ Nothing is computed here: the scripts are replaced by one that writes its output
 """
 
 import json
+import os
 import re
 from collections import Counter
 
@@ -178,3 +179,23 @@ def test_the_order_of_keys_does_not_matter(work):
     work.configure()
     assert (work.folder / "config.yaml").read_text() != text
     assert work.jobs() == {}
+
+
+def test_what_failed_for_a_reason_that_passes_is_made_again(work):
+    table = work.folder / "results/pairs.csv"
+    before, facts = table.read_text(), table.stat()
+    try:
+        head = "stage,model,dataset,status,reason,seconds\n"
+        table.write_text(f"{head}conductance,A--one,cats,failed,broken weights,0\n")
+        os.utime(table, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+        assert work.jobs() == {}
+        table.write_text(f"{head}conductance,A--one,cats,ok,left out: image a: gone; run again,0\n")
+        os.utime(table, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+        assert work.jobs() == {
+            "compute_conductance": 1,
+            **dict.fromkeys(AFTER_CONDUCTANCE, 1),
+            **{name: count for name, count in GATHERS.items() if name != "gather_accuracy"},
+        }
+    finally:
+        table.write_text(before)
+        os.utime(table, ns=(facts.st_mtime_ns, facts.st_mtime_ns))

@@ -1,8 +1,9 @@
-"""Keep Snakemake's scheduler from weighing all ready jobs over and over."""
+"""What Snakemake 9.27 has no setting for: its scheduler weighs all ready jobs over and over; files to make again."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from typing import Any
 
 
@@ -34,3 +35,20 @@ def calm_scheduler(scheduler: Any) -> None:
         scheduler._open_jobs.release()
 
     scheduler._schedule_reevalutation = look_later
+
+
+def make_again(workflow: Any, files: Collection[str]) -> None:
+    """Have Snakemake make `files` anew, as `--forcerun` does, in a dry run too.
+
+    Its settings are only there once the Snakefile is read, just before the graph of jobs is built.
+    """
+    if not files or not hasattr(workflow, "_prepare_dag"):
+        return
+    prepare = workflow._prepare_dag
+
+    def prepare_dag(*arguments: Any, **options: Any) -> Any:
+        settings = workflow.dag_settings
+        settings.forcerun = {*settings.forcerun, *files}
+        return prepare(*arguments, **options)
+
+    workflow._prepare_dag = prepare_dag
