@@ -18,6 +18,7 @@ from vlmrank.alignment import AlignmentError, align_blocks, block_prior
 from vlmrank.baselines import language
 from vlmrank.baselines.base import Evidence
 from vlmrank.baselines.labelled import labelled_scores
+from vlmrank.baselines.statistics import unlabelled_statistics
 from vlmrank.classes import ClassRelations
 from vlmrank.divergence import directional_conductance_divergence
 from vlmrank.errors import VlmrankError
@@ -217,16 +218,20 @@ def gather_evidence(
     found: dict[str, list[np.ndarray]] = {}
     statistics: dict[str, np.ndarray] = {}
 
-    def keep(logits: Sequence[np.ndarray | None], draw: int, suffix: str = "") -> None:
-        for column, values in enumerate(logits):
-            for name, value in prediction_statistics(values).items() if values is not None else ():
+    texts = [pair.class_embedding if _usable(pair) else None for pair in pairs.values()]
+
+    def keep(logits: Sequence[np.ndarray | None], images: Sequence[np.ndarray | None], draw: int, suffix: str) -> None:
+        for column, (values, embedding, text) in enumerate(zip(logits, images, texts, strict=True)):
+            if values is None:
+                continue
+            for name, value in (prediction_statistics(values) | unlabelled_statistics(values, embedding, text)).items():
                 empty = np.full((draws, len(pairs)), np.nan)
                 statistics.setdefault(name + suffix, empty)[draw, column] = value
 
     try:
         for draw in range(draws):
             tasks, embeddings, logits = _drawn(pairs, images=images, draw=draw, seed=seed)
-            keep(logits, draw)
+            keep(logits, embeddings, draw, "")
             importance = importance_of(tasks, is_source, **alignment)
             one = divergences_of(tasks, importance, **divergence)
             one["embedding"] = embedding_divergence(embeddings)
@@ -235,8 +240,8 @@ def gather_evidence(
                     continue
                 other, weights = tasks, importance
                 if "images" in changed:
-                    other, _, logits = _drawn(pairs, images=changed["images"], draw=draw, seed=seed)
-                    keep(logits, draw, f"[{name}]")
+                    other, embedded, logits = _drawn(pairs, images=changed["images"], draw=draw, seed=seed)
+                    keep(logits, embedded, draw, f"[{name}]")
                 if "images" in changed or "alignment" in changed:
                     weights = importance_of(other, is_source, **{**alignment, **changed.get("alignment", {})})
                 one[f"dcd[{name}]"] = dcd_of(other, weights, **{**divergence, **changed.get("divergence", {})})

@@ -1,4 +1,4 @@
-"""Peers that look at the models' predictions on the target's unlabelled images, alone and added to the average rank."""
+"""Peers that look at statistics of each model's predictions and embeddings on the target's unlabelled images."""
 
 from __future__ import annotations
 
@@ -6,46 +6,32 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vlmrank.baselines.base import SOURCE_ACCURACIES, TARGET_IMAGES, Method, View
-from vlmrank.baselines.history import average_rank
-from vlmrank.ranking import percentile_ranks
+from vlmrank.baselines.base import TARGET_IMAGES, Method, View
 
-# Sign that makes a higher value the better one.
-STATISTICS = {"mutual_information": 1.0, "confidence": 1.0, "entropy": -1.0}
-TITLES = {
-    "mutual_information": "mutual information of the predictions",
-    "confidence": "mean confidence of the predictions",
-    "entropy": "entropy of the predictions",
+# Sign that makes a higher value the better one, and title.
+STATISTICS = {
+    "mutual_information": (1.0, "mutual information of the predictions"),
+    "confidence": (1.0, "mean confidence of the predictions"),
+    "entropy": (-1.0, "entropy of the predictions"),
+    "nuclear_norm": (1.0, "nuclear norm of the predictions"),
+    "mano": (1.0, "MaNo"),
+    "dispersity": (1.0, "dispersity of the predictions"),
+    "dispersion": (1.0, "dispersion of the embeddings"),
+    "energy": (1.0, "energy of the predictions"),
+    "meta_distribution_energy": (1.0, "meta-distribution energy"),
+    "vega": (1.0, "VEGA"),
 }
 
 
-def _alone(name: str) -> Callable[[View], np.ndarray]:
+def _statistic(name: str, sign: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
         """[M] the statistic, signed so that higher is better."""
-        return STATISTICS[name] * view.statistic(name)
-
-    return score
-
-
-def _added(name: str) -> Callable[[View], np.ndarray]:
-    def score(view: View) -> np.ndarray:
-        """[M] sum of two percentile ranks: of the average rank over the sources and of the statistic."""
-        both = np.stack([average_rank(view), STATISTICS[name] * view.statistic(name)], axis=1)
-        return percentile_ranks(both).sum(axis=1)
+        return sign * view.statistic(name)
 
     return score
 
 
 METHODS = tuple(
-    method
-    for name in STATISTICS
-    for method in (
-        Method(name, TITLES[name], frozenset({TARGET_IMAGES}), _alone(name)),
-        Method(
-            f"average_rank+{name}",
-            f"average rank + {TITLES[name]}",
-            frozenset({TARGET_IMAGES, SOURCE_ACCURACIES}),
-            _added(name),
-        ),
-    )
+    Method(name, title, frozenset({TARGET_IMAGES}), _statistic(name, sign))
+    for name, (sign, title) in STATISTICS.items()
 )
