@@ -11,9 +11,13 @@ SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 if SCRIPTS.is_dir():
     sys.path.insert(0, str(SCRIPTS))
 
-from vlmrank import configuration, identity, resources, runlog, sheets
+from vlmrank.workflow import config as configuration
+from vlmrank.store import identities as identity
+from vlmrank.workflow import resources
+from vlmrank.workflow import job_log as runlog
+from vlmrank.workflow import sheets
 from vlmrank.errors import VlmrankError
-from vlmrank.scheduler import calm_scheduler, make_again
+from vlmrank.workflow.snakemake_patch import calm_scheduler, make_again
 from vlmrank.store import read_json
 from vlmrank.store.leases import stand_guard
 from vlmrank.workflow.code_hash import code_hash

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from vlmrank.accuracy import lost_for_now
-from vlmrank.runlog import LEFT_OUT, job
+from vlmrank.accuracy.measured import lost_for_now
 from vlmrank.store import FAILED, read_alignment, read_json, read_pair, write_csv
+from vlmrank.workflow.job_log import LEFT_OUT, job
 
 
 def main(snakemake) -> None:

@@ -1,8 +1,8 @@
 """Draw one dataset's images and write its card."""
 
-from vlmrank.datasets import prepare_dataset
-from vlmrank.runlog import announce, job
+from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.store import write_json
+from vlmrank.workflow.job_log import announce, job
 
 
 def main(snakemake) -> None:

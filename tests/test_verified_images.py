@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from dataset_rows import card, put, tar
 
-from vlmrank import chunk
-from vlmrank.accuracy import measure_accuracies
-from vlmrank.datasets import load_images
+from vlmrank.accuracy.measured import measure_accuracies
+from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
+from vlmrank.datasets.prepare import load_images
 from vlmrank.errors import FailedPair
-from vlmrank.identity import accuracy_identity, pair_identity
-from vlmrank.images import ChangedImageError, ImageError, read_image
+from vlmrank.jobs import compute_conductance as chunk
 from vlmrank.store import OK, Pair, read_json, read_pair, write_csv
+from vlmrank.store.identities import accuracy_identity, pair_identity
 from vlmrank.workflow.again import files_to_make_again
 
 MODEL = {"model": "m", "architecture": "a", "weights_sha256": "w", "status": OK, "preprocess": {}}
@@ -100,7 +100,7 @@ def compute(tmp_path, monkeypatch):
             )
 
     monkeypatch.setattr(chunk._Chunk, "load", lambda *_: (object(), None))
-    monkeypatch.setattr("vlmrank.pairs.compute_pairs", pairs)
+    monkeypatch.setattr("vlmrank.conductance.pair.compute_pairs", pairs)
 
     def run(dataset):
         out = tmp_path / "d.h5"
@@ -150,8 +150,8 @@ def test_an_accuracy_without_some_of_its_images_is_not_shared(tmp_path, monkeypa
             "failed_images": list(failed)
         }
 
-    monkeypatch.setattr("vlmrank.accuracy.measure_accuracy", measure)
-    monkeypatch.setattr("vlmrank.accuracy._load", lambda *_: None)
+    monkeypatch.setattr("vlmrank.accuracy.measured.measure_accuracy", measure)
+    monkeypatch.setattr("vlmrank.accuracy.measured._load", lambda *_: None)
     options = {"options": {"precision": "float32"}, "store": store}
     measure_accuracies(MODEL, [found], [out], **options)
     assert read_json(out)["n"] == 1 and not list(store.rglob("??/*.json"))

@@ -9,7 +9,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vlmrank.baselines import committee, controls, direct, estimates, history, labelled, language, ours
+from vlmrank.baselines import committee, controls, estimates, language
+from vlmrank.baselines import predictions as direct
+from vlmrank.baselines import source_accuracy as history
+from vlmrank.baselines import transferability as labelled
+from vlmrank.baselines import vlmrank_method as ours
 from vlmrank.baselines.base import INPUTS, TARGET_LABELS, Evidence, Method, Unavailable, View
 from vlmrank.baselines.combined import with_average_rank
 from vlmrank.errors import VlmrankError

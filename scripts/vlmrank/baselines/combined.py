@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vlmrank.baselines.base import SOURCE_ACCURACIES, Method, View
-from vlmrank.baselines.history import average_rank
+from vlmrank.baselines.source_accuracy import average_rank
 from vlmrank.ranking import percentile_ranks
 
 
