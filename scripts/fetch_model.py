@@ -1,8 +1,8 @@
 """Find or download one model's weights and write its card."""
 
-from vlmrank.models.load import fetch_model
+from vlmrank.runlog import announce, job
 from vlmrank.store import write_json
-from vlmrank.workflow.job_log import announce, job
+from vlmrank.zoo import fetch_model
 
 
 def main(snakemake) -> None:

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from vlmrank.accuracy.tables import read_tables
+from vlmrank.runlog import job
 from vlmrank.store import OK, read_csv, read_json, write_csv
-from vlmrank.workflow.job_log import job
+from vlmrank.tables import read_tables
 
 
 def main(snakemake) -> None:

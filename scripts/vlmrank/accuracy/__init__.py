@@ -1,1 +1,0 @@
-"""Zero-shot accuracy: measured here, or read from published tables."""

@@ -1,5 +1,0 @@
-"""The command `vlmrank`."""
-
-from vlmrank.cli.command_line import main
-
-__all__ = ["main"]

@@ -1,1 +1,0 @@
-"""Datasets: where their images are, how one is decoded, which are drawn."""

@@ -1,1 +1,0 @@
-"""How well each method ranks the models, on datasets whose truth is known."""

@@ -1,1 +1,0 @@
-"""One module for each rule that runs on a GPU."""

@@ -1,1 +1,0 @@
-"""Rankings and evaluations from published accuracies alone."""
