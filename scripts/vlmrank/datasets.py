@@ -1,0 +1,267 @@
+"""Prepare a dataset: which K images are drawn, which labelled images accuracy is measured on, and the prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vlmrank.errors import VlmrankError
+from vlmrank.images import ImageError, open_image, read_bytes, read_image
+from vlmrank.layout import counted
+from vlmrank.prompts import CLIP_BENCHMARK, DEFAULT_TEMPLATES, Prompts, clip_benchmark_prompts, read_prompts
+from vlmrank.sources import Item, Source, read_source
+from vlmrank.store import FAILED, OK
+
+MAX_FAILED = 200  # broken images that are tried before a dataset is given up
+MAX_LOST = 0.1
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedImages:
+    """Decoded images of a dataset card.
+
+    Attributes
+    ----------
+    images : RGB.
+    image_ids : as long.
+    failed : image id -> reason, of those that cannot be decoded (any more).
+    """
+
+    images: Sequence[Image.Image]
+    image_ids: Sequence[str]
+    failed: Mapping[str, str]
+
+
+def draw_order(labels: Sequence[int], *, seed: int, stratified: bool) -> list[int]:
+    """A seeded order of all images, of which the first K are taken.
+
+    Stratified: the classes take turns, in a random order that is drawn anew for each round, so that the first K images
+    hold each class as equally often as K and the class's size allow.
+
+    Parameters
+    ----------
+    labels : class index of each image; read only where `stratified`.
+
+    Examples
+    --------
+    >>> sorted(draw_order([0, 0, 1], seed=0, stratified=False))
+    [0, 1, 2]
+    >>> first = draw_order([0] * 50 + [1] * 2, seed=0, stratified=True)[:4]
+    >>> sum(index >= 50 for index in first)
+    2
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(labels))
+    if not stratified:
+        return order.tolist()
+    queues: dict[int, list[int]] = {}
+    for index in order.tolist():
+        queues.setdefault(labels[index], []).append(index)
+    result: list[int] = []
+    names = sorted(queues)
+    depth = 0
+    while names:
+        for position in generator.permutation(len(names)):
+            result.append(queues[names[position]][depth])
+        depth += 1
+        names = [name for name in names if len(queues[name]) > depth]
+    return result
+
+
+def _pixels_hash(image: Image.Image) -> str:
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+def _is_text(item: Item) -> bool:
+    """Whether a card, which is UTF-8, can hold the image's name and path."""
+    try:
+        f"{item.id}{item.place['path']}".encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _take(item: Item) -> str:
+    """Decode an image and return its hash: of the file's bytes, or of the pixels where there is no file of its own."""
+    if not _is_text(item):
+        raise ImageError("its name is not valid UTF-8: rename it")
+    if item.place.get("torchvision"):
+        return _pixels_hash(read_image(item.place))
+    content = read_bytes(item.place)
+    open_image(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _prompts(classes: str) -> Prompts:
+    if not classes:
+        return Prompts()
+    if classes.startswith(CLIP_BENCHMARK):
+        return clip_benchmark_prompts(classes.removeprefix(CLIP_BENCHMARK))
+    return read_prompts(classes)
+
+
+def prepare_dataset(
+    dataset: str,
+    role: str,
+    kind: str,
+    path: str,
+    *,
+    test: str = "",
+    classes: str = "",
+    domain: str = "",
+    images: int = 16,
+    seed: int = 0,
+    stratified: bool = False,
+    max_lost: float = MAX_LOST,
+    cache: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Draw the images of one row of the datasets sheet and list everything that later stages need.
+
+    K images are drawn with a seed, without looking at labels unless `stratified` is asked for and the dataset is a
+    labelled source; the labels of a target are neither used nor written. An image that cannot be decoded is named with
+    its reason, and the next one is drawn for it.
+
+    Parameters
+    ----------
+    dataset, role, kind, path, test, classes, domain : cells of the row.
+    images : K.
+    seed : of the draw; the same seed, images and K give the same draw on every machine.
+    stratified : whether classes take turns, for labelled sources.
+    max_lost : the share of the images tried that a source may lose before it is given up; two it may always lose.
+    cache : folder of downloads.
+
+    Returns
+    -------
+    The dataset card, ready for JSON: dataset, role, domain, classes, templates, seed, images [{id, path, sha256,
+    label}], failed_images [{id, reason}], test [{id, path, label}] or None, n_test, no_test (why accuracy cannot be
+    measured on labels that are there), notes (what was left out, a sentence each), status, reason. Whatever goes wrong
+    makes a card of status `failed`, so that other datasets go on.
+    """
+    card: dict[str, Any] = {
+        "dataset": dataset,
+        "role": role,
+        "domain": domain,
+        "classes": [],
+        "templates": [],
+        "seed": seed,
+        "images": [],
+        "failed_images": [],
+        "test": None,
+        "n_test": 0,
+        "no_test": "",
+        "notes": [],
+        "status": OK,
+        "reason": "",
+    }
+    try:
+        prompts = _prompts(classes)
+        needed = role == "source" and not test
+        source = read_source(kind, path, classes=prompts.classes, cache=cache, labels=role == "source")
+        if role == "target" and not prompts.classes and len(source.classes) == 1:
+            card["notes"].append(f"its one folder, {source.classes[0]}, is not taken for a class")
+            source = replace(source, classes=[])
+        names = list(prompts.classes or source.classes)
+        tests = _test_source(kind, test, source, names, cache)
+        names = names or list(tests.classes if tests else ())
+        card["classes"] = names
+        templates = prompts.templates or source.templates or (tests.templates if tests else ()) or DEFAULT_TEMPLATES
+        card["templates"] = list(templates) if names else []
+        card["domain"] = domain or prompts.domain
+        for where, found in (("", source), (" of the test images", tests if test else None)):
+            card["notes"] += [f"left out: {text}{where}" for text in (counted(found.left_out) if found else ())]
+        labelled = source.labelled and role == "source"
+        _draw(card, source, images, seed, stratified and labelled, labelled, max_lost)
+        card["no_test"] = _no_test(tests, names) or (source.unlabelled if needed else "")
+        if tests is not None and names and not card["no_test"]:
+            named = [item for item in tests.items if _is_text(item)]
+            card["test"] = [{"id": item.id, **item.place, "label": item.label} for item in named]
+            card["n_test"] = len(card["test"])
+            if len(named) < len(tests.items):
+                card["notes"].append(f"left out: {len(tests.items) - len(named)} test images whose names are not UTF-8")
+    except VlmrankError as error:
+        card.update(status=FAILED, reason=str(error))
+    except Exception as error:  # whatever lies in folders and files: the other datasets go on
+        logger.exception("%s", dataset)
+        card.update(status=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return card
+
+
+def _test_source(kind: str, test: str, source: Source, names: Sequence[str], cache: object) -> Source | None:
+    """The labelled images that accuracy is measured on: those of `test`, else the source itself if it is labelled."""
+    if not test:
+        return source if source.labelled else None
+    found = read_source(kind, test, classes=names, cache=cache)
+    if not found.labelled:
+        raise VlmrankError(f"test: {found.unlabelled or f'the {len(found.items)} images'} in {test} have no label")
+    return found
+
+
+def _no_test(tests: Source | None, names: Sequence[str]) -> str:
+    """Why labels that are there give no accuracy."""
+    if tests is None:
+        return ""
+    if not names:
+        return "the labels are numbers and nothing names the classes; give a file of class names in the column classes"
+    seen = {item.label for item in tests.items}
+    if len(seen) < 2:
+        return f"all {len(tests.items)} labelled images are of one class ({names[min(seen)]})"
+    return ""
+
+
+def _draw(
+    card: dict[str, Any], source: Source, k: int, seed: int, stratified: bool, labelled: bool, max_lost: float
+) -> None:
+    for index in draw_order([item.label for item in source.items], seed=seed, stratified=stratified):
+        if len(card["images"]) == k:
+            break
+        item = source.items[index]
+        try:
+            digest = _take(item)
+        except ImageError as error:
+            card["failed_images"].append({"id": _shown(item.id), "reason": str(error)})
+            if len(card["failed_images"]) >= MAX_FAILED:
+                raise VlmrankError(f"{MAX_FAILED} images cannot be read; the first: {item.id}: {error}") from error
+            continue
+        label = item.label if labelled else -1
+        card["images"].append({"id": item.id, **item.place, "sha256": digest, "label": label})
+    lost, tried = len(card["failed_images"]), len(card["failed_images"]) + len(card["images"])
+    if not card["images"]:
+        first = card["failed_images"][0]
+        raise VlmrankError(
+            f"none of the {len(source.items)} images can be read; the first: {first['id']}: {first['reason']}"
+        )
+    if lost:
+        first = card["failed_images"][0]
+        told = (
+            f"{lost} of the {tried} images that were tried cannot be read; the first: {first['id']}: {first['reason']}"
+        )
+        card["notes"].append(told)
+        if card["role"] == "source" and lost > max(2, max_lost * tried):
+            raise VlmrankError(f"{told} (images.max_lost is {max_lost:g})")
+
+
+def load_images(card: Mapping[str, Any]) -> LoadedImages:
+    """Decode the drawn images of a dataset card.
+
+    One that cannot be decoded any more is left out with its reason, beside those that could not be when it was drawn.
+    """
+    failed = {image["id"]: image["reason"] for image in card.get("failed_images") or []}
+    images: dict[str, Image.Image] = {}
+    for record in card["images"]:
+        try:
+            images[record["id"]] = read_image(record)
+        except ImageError as error:
+            failed[record["id"]] = str(error)
+    return LoadedImages(list(images.values()), list(images), failed)
