@@ -53,9 +53,9 @@ import sys
 sys.path.insert(0, {str(ROOT / "scripts")!r})
 import torch
 torch.set_num_threads(1)
-from vlmrank.chunk import compute_conductance
-from vlmrank.configuration import check_config, read_schema
-from vlmrank.identity import FREE_OPTIONS
+from vlmrank.jobs.compute_conductance import compute_conductance
+from vlmrank.workflow.config import check_config, read_schema
+from vlmrank.store.identities import FREE_OPTIONS
 from vlmrank.store import read_json
 import yaml
 config = check_config(yaml.safe_load(open("own.yaml")), read_schema({str(ROOT / "schemas/config.schema.yaml")!r}))

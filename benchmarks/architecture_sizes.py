@@ -1,6 +1,6 @@
 """Measure every architecture of the installed OpenCLIP on the meta device: `python benchmarks/architecture_sizes.py`.
 
-Writes scripts/vlmrank/data/architectures.csv, from which `vlmrank models` and `vlmrank size` read sizes without
+Writes scripts/vlmrank/models/architectures.csv, from which `vlmrank models` and `vlmrank size` read sizes without
 building a model. Parameters are counted, operations of the image tower are counted by torch's FlopCounterMode (a
 multiplication and an addition are two), blocks are those of `vlmrank.zoo.visual_blocks`. Text towers of other libraries
 need a config from the hub: without network their parameters stay empty.
@@ -18,10 +18,10 @@ import torch
 from open_clip.model import _build_vision_tower
 
 from vlmrank.errors import VlmrankError
-from vlmrank.hub import hub_cache
-from vlmrank.zoo import build_on_meta, family_of, image_gflops, visual_blocks
+from vlmrank.models.hub import hub_cache
+from vlmrank.models.load import build_on_meta, family_of, image_gflops, visual_blocks
 
-TARGET = Path(__file__).resolve().parent.parent / "scripts" / "vlmrank" / "data" / "architectures.csv"
+TARGET = Path(__file__).resolve().parent.parent / "scripts" / "vlmrank" / "models" / "architectures.csv"
 
 
 class ImageTowerOnly(torch.nn.Module):

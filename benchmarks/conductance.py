@@ -41,12 +41,12 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from vlmrank.blocks import visual_blocks
-from vlmrank.conductance import layer_conductance
+from vlmrank.conductance.layer import layer_conductance
+from vlmrank.conductance.objective import embedding_objective
+from vlmrank.conductance.quadrature import arc_length_curve, path_positions
+from vlmrank.conductance.secant_relu import is_piecewise_linear
 from vlmrank.errors import VlmrankError
-from vlmrank.objective import embedding_objective
-from vlmrank.quadrature import arc_length_curve, path_positions
-from vlmrank.secant import is_piecewise_linear
+from vlmrank.models.blocks import visual_blocks
 from vlmrank.store import write_json
 
 DEFAULT = ("ViT-B-32", "RN50", "convnext_tiny")

@@ -12,11 +12,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from vlmrank.images import read_image
-from vlmrank.pairs import ConductanceOptions, PairTask, compute_pairs
-from vlmrank.prompts import read_prompts
+from vlmrank.conductance.pair import ConductanceOptions, PairTask, compute_pairs
+from vlmrank.datasets.decode import read_image
+from vlmrank.datasets.prompts import read_prompts
+from vlmrank.models.load import load_model
 from vlmrank.store import write_csv
-from vlmrank.zoo import load_model
 
 
 def main() -> None:

@@ -29,11 +29,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
+from vlmrank.conductance.pair import ConductanceOptions, PairTask, compute_pairs
+from vlmrank.datasets.prompts import read_prompts
 from vlmrank.errors import VlmrankError
-from vlmrank.evidence import dcd_of, importance_of
+from vlmrank.evaluation.evidence import dcd_of, importance_of
 from vlmrank.metrics import kendall_tau_score, ndcg_at_k_score
-from vlmrank.pairs import ConductanceOptions, PairTask, compute_pairs
-from vlmrank.prompts import read_prompts
 from vlmrank.ranking import aggregate_ranks
 from vlmrank.representation import represent
 from vlmrank.store import Pair, write_json

@@ -26,15 +26,15 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from vlmrank.blocks import Block, visual_blocks
-from vlmrank.conductance import layer_conductance
+from vlmrank.conductance.accumulate import channel_sum
+from vlmrank.conductance.layer import layer_conductance
+from vlmrank.conductance.objective import embedding_objective, zero_shot_objective
+from vlmrank.conductance.pair import PRECISIONS, in_precision
+from vlmrank.conductance.quadrature import arc_length_curve, path_positions, uniform_curve
+from vlmrank.conductance.secant_relu import is_piecewise_linear
+from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, class_embeddings, read_prompts
 from vlmrank.errors import VlmrankError
-from vlmrank.objective import embedding_objective, zero_shot_objective
-from vlmrank.pairs import PRECISIONS, in_precision
-from vlmrank.prompts import DEFAULT_TEMPLATES, class_embeddings, read_prompts
-from vlmrank.quadrature import arc_length_curve, path_positions, uniform_curve
-from vlmrank.reduction import channel_sum
-from vlmrank.secant import is_piecewise_linear
+from vlmrank.models.blocks import Block, visual_blocks
 from vlmrank.store import write_json
 
 

@@ -1,4 +1,4 @@
-"""Measure what one conductance job needs: the table behind `vlmrank.resources`.
+"""Measure what one conductance job needs: the table behind `vlmrank.workflow.resources`.
 
 Models with random weights are built, saved and loaded again as a job does it, one process each; nothing is downloaded.
 Prints one row a model: parameters, image size, peak memory after loading and after computing, seconds a sample.
@@ -46,8 +46,8 @@ def measure(folder: Path) -> dict[str, float]:
 
     import torch
 
-    from vlmrank.pairs import ConductanceOptions, PairTask, compute_pairs
-    from vlmrank.zoo import load_model
+    from vlmrank.conductance.pair import ConductanceOptions, PairTask, compute_pairs
+    from vlmrank.models.load import load_model
 
     torch.set_num_threads(1)
     imported = peak_mb()

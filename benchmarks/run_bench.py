@@ -22,7 +22,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from vlmrank.evaluation import summarise
+from vlmrank.evaluation.evaluate import summarise
 from vlmrank.store import read_csv
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,9 +21,9 @@ from open_clip.model import _build_vision_tower
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from vlmrank.blocks import visual_blocks
+from vlmrank.conductance.secant_relu import is_piecewise_linear
 from vlmrank.errors import VlmrankError
-from vlmrank.secant import is_piecewise_linear
+from vlmrank.models.blocks import visual_blocks
 from vlmrank.store import atomic
 
 HEAD = """# Towers and their blocks

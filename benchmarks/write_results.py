@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from vlmrank.evaluation import HIGHER_IS_BETTER, differences, summarise
-from vlmrank.identity import FREE_OPTIONS
+from vlmrank.evaluation.evaluate import HIGHER_IS_BETTER, differences, summarise
 from vlmrank.store import read_csv, read_pair_attributes, write_csv
+from vlmrank.store.identities import FREE_OPTIONS
 
 OURS = ("vlmrank", "fused")
 MAIN = "ndcg_at_5"
@@ -323,7 +323,7 @@ def write_results(results: Path, docs: Path, splits: Path, config: Mapping[str, 
 
 def main() -> None:
     """Read the arguments, fill in the configuration's defaults, write."""
-    from vlmrank.configuration import check_config, read_schema
+    from vlmrank.workflow.config import check_config, read_schema
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results/bench"))

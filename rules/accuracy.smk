@@ -1,5 +1,5 @@
 # What the models really score on the sources: measured here on labelled images, or read from published tables.
-from vlmrank.tables import local_tables
+from vlmrank.accuracy.tables import local_tables
 
 
 localrules:
@@ -36,8 +36,8 @@ if MEASURED:
         params:
             options={"precision": config["conductance"]["precision"]},
             code=code(
-                "vlmrank.accuracy:measure_accuracy",
-                "vlmrank.zoo:load_from_card",
+                "vlmrank.accuracy.measured:measure_accuracy",
+                "vlmrank.models.load:load_from_card",
                 "vlmrank.store:read_json",
                 "vlmrank.store:write_json",
             ),
@@ -94,7 +94,7 @@ rule gather_accuracy:
         measured=MEASURED,
         tables=TABLES,
         code=code(
-            "vlmrank.tables",
+            "vlmrank.accuracy.tables",
             "vlmrank.store:OK",
             "vlmrank.store:read_csv",
             "vlmrank.store:read_json",

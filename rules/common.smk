@@ -11,12 +11,17 @@ SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
 if SCRIPTS.is_dir():
     sys.path.insert(0, str(SCRIPTS))
 
-from vlmrank import configuration, identity, resources, runlog, sheets
+from vlmrank.workflow import config as configuration
+from vlmrank.store import identities as identity
+from vlmrank.workflow import resources
+from vlmrank.workflow import job_log as runlog
+from vlmrank.workflow import sheets
 from vlmrank.errors import VlmrankError
-from vlmrank.scheduler import calm_scheduler
+from vlmrank.workflow.snakemake_patch import calm_scheduler, make_again
 from vlmrank.store import read_json
 from vlmrank.store.leases import stand_guard
 from vlmrank.workflow.code_hash import code_hash
+from vlmrank.workflow import again
 
 
 class InputError(WorkflowError):
@@ -47,6 +52,9 @@ SOURCES = [name for name, row in DATASETS.items() if row.role == "source"]
 TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
 RESULTS = config["results"].rstrip("/")
 LOGS = "logs" if RESULTS == "results" else f"logs/{Path(RESULTS).name}"
+
+if workflow.is_main_process:
+    make_again(workflow, again.files_to_make_again(RESULTS))
 
 
 if config["container"]:

@@ -2,7 +2,7 @@
 # A process that dies is tried again (retries); a pair at which two died becomes a failed pair, so four tries always end.
 # What does not change a result (store, cache, device, batch) is read from the configuration, so that it is no parameter.
 # How a model's datasets are cut follows from its name: a card would make the jobs depend on what has run before.
-from vlmrank.registry import architectures
+from vlmrank.models.registry import architectures
 
 
 def datasets_a_job(row):
@@ -54,9 +54,9 @@ for number, (models, chunk) in enumerate(CHUNKS):
         params:
             options={key: value for key, value in config["conductance"].items() if key not in identity.FREE_OPTIONS},
             code=code(
-                "vlmrank.chunk:_task",
-                "vlmrank.pairs:compute_pairs",
-                "vlmrank.zoo:load_from_card",
+                "vlmrank.jobs.compute_conductance:_task",
+                "vlmrank.conductance.pair:compute_pairs",
+                "vlmrank.models.load:load_from_card",
                 "vlmrank.store:write_pair",
                 "vlmrank.store:read_json",
             ),

@@ -25,7 +25,7 @@ rule relate_classes:
         runtime=gather_needs("minutes", models=len(MODELS)),
     params:
         encoder=config["evaluation"]["encoder"],
-        code=code("vlmrank.classes", "vlmrank.store:read_json"),
+        code=code("vlmrank.evaluation.class_similarity", "vlmrank.store:read_json"),
     script:
         "../scripts/relate_classes.py"
 
@@ -53,9 +53,9 @@ if LABELLED:
             images=LABELLED,
             seed=config["seed"],
             code=code(
-                "vlmrank.peers:embed_for_peers",
-                "vlmrank.peers:write_features",
-                "vlmrank.zoo:load_from_card",
+                "vlmrank.evaluation.peer_features:embed_for_peers",
+                "vlmrank.evaluation.peer_features:write_features",
+                "vlmrank.models.load:load_from_card",
                 "vlmrank.store:read_json",
             ),
         script:
@@ -91,11 +91,11 @@ rule gather_evidence:
         variant_draws=config["evaluation"]["variant_draws"],
         seed=config["seed"],
         code=code(
-            "vlmrank.evidence:gather_evidence",
-            "vlmrank.evidence:add_peers",
-            "vlmrank.evidence:write_evidence",
-            "vlmrank.peers:read_features",
-            "vlmrank.classes:read_relations",
+            "vlmrank.evaluation.evidence:gather_evidence",
+            "vlmrank.evaluation.evidence:add_peers",
+            "vlmrank.evaluation.evidence:write_evidence",
+            "vlmrank.evaluation.peer_features:read_features",
+            "vlmrank.evaluation.class_similarity:read_relations",
             "vlmrank.store:read_pair",
         ),
     script:
@@ -139,11 +139,11 @@ rule evaluate_methods:
         ranking={key: config["ranking"][key] for key in ("kappa", "shrink", "fuse")},
         seed=config["seed"],
         code=code(
-            "vlmrank.evaluation",
+            "vlmrank.evaluation.evaluate",
             "vlmrank.baselines",
-            "vlmrank.evidence:assemble_evidence",
-            "vlmrank.evidence:read_evidence",
-            "vlmrank.classes:read_relations",
+            "vlmrank.evaluation.evidence:assemble_evidence",
+            "vlmrank.evaluation.evidence:read_evidence",
+            "vlmrank.evaluation.class_similarity:read_relations",
             "vlmrank.store:read_csv",
             "vlmrank.store:read_json",
             "vlmrank.store:write_csv",

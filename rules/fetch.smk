@@ -29,7 +29,7 @@ rule fetch_model:
         "../envs/cpu.yaml"
     params:
         row=lambda wildcards: MODELS[wildcards.model].values(),
-        code=code("vlmrank.zoo:fetch_model", "vlmrank.store:write_json"),
+        code=code("vlmrank.models.load:fetch_model", "vlmrank.store:write_json"),
     script:
         "../scripts/fetch_model.py"
 
@@ -49,8 +49,7 @@ rule prepare_dataset:
         row=lambda wildcards: DATASETS[wildcards.dataset].values(),
         images=config["images"]["per_dataset"],
         stratified=config["images"]["stratified"],
-        max_lost=config["images"]["max_lost"],
         seed=config["seed"],
-        code=code("vlmrank.datasets:prepare_dataset", "vlmrank.store:write_json"),
+        code=code("vlmrank.datasets.prepare:prepare_dataset", "vlmrank.store:write_json"),
     script:
         "../scripts/prepare_dataset.py"

@@ -29,6 +29,7 @@ rule gather_pairs:
         datasets=list(DATASETS),
         measured=MEASURED,
         code=code(
+            "vlmrank.accuracy.measured:lost_for_now",
             "vlmrank.store:read_pair_attributes",
             "vlmrank.store:write_csv",
             "vlmrank.store:FAILED",
@@ -105,6 +106,6 @@ rule check_pairs:
     conda:
         "../envs/report.yaml"
     params:
-        code=code("vlmrank.runlog:outcome"),
+        code=code("vlmrank.workflow.job_log:outcome"),
     script:
         "../scripts/check_pairs.py"

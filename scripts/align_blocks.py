@@ -6,8 +6,8 @@ import pandas as pd
 from vlmrank.alignment import AlignmentError, align_blocks, block_prior
 from vlmrank.predictions import prediction_statistics
 from vlmrank.representation import represent
-from vlmrank.runlog import announce, job
 from vlmrank.store import Alignment, read_pair, write_alignment, write_csv
+from vlmrank.workflow.job_log import announce, job
 
 
 def main(snakemake) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vlmrank.demo.tasks import write_dataset
-from vlmrank.runlog import announce, job
+from vlmrank.workflow.job_log import announce, job
 
 
 def main(snakemake) -> None:

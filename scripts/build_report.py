@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vlmrank.report.build import build_report
-from vlmrank.runlog import job
+from vlmrank.workflow.job_log import job
 
 
 def main(snakemake) -> None:

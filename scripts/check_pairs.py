@@ -1,8 +1,8 @@
 """Fail if any pair failed, so that the exit status of the run says so."""
 
 from vlmrank.errors import VlmrankError
-from vlmrank.runlog import job, outcome
 from vlmrank.store import atomic
+from vlmrank.workflow.job_log import job, outcome
 
 
 def main(snakemake) -> None:

@@ -1,9 +1,9 @@
 """Make the pair files of one model and a chunk of datasets."""
 
-from vlmrank.chunk import compute_conductance
-from vlmrank.resources import given
-from vlmrank.runlog import announce, job
+from vlmrank.jobs.compute_conductance import compute_conductance
 from vlmrank.store import read_json
+from vlmrank.workflow.job_log import announce, job
+from vlmrank.workflow.resources import given
 
 
 def main(snakemake) -> None:

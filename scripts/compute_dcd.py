@@ -4,8 +4,8 @@ import numpy as np
 
 from vlmrank.divergence import directional_conductance_divergence
 from vlmrank.representation import represent
-from vlmrank.runlog import job
 from vlmrank.store import Divergences, read_alignment, read_pair, write_dcd
+from vlmrank.workflow.job_log import job
 
 
 def main(snakemake) -> None:

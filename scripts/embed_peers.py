@@ -1,8 +1,8 @@
 """Embed labelled images and captions with one model, for the peers that ask for them."""
 
-from vlmrank.peers import embed_for_peers, write_features
-from vlmrank.runlog import announce, job
+from vlmrank.evaluation.peer_features import embed_for_peers, write_features
 from vlmrank.store import read_json
+from vlmrank.workflow.job_log import announce, job
 
 
 def main(snakemake) -> None:

@@ -1,11 +1,11 @@
 """Leave each dataset out in turn and compare every method's ranking with the truth."""
 
 from vlmrank.baselines import all_methods, describe_methods, select_methods
-from vlmrank.classes import read_relations
-from vlmrank.evaluation import differences, evaluate_methods, evaluate_variants, summarise
-from vlmrank.evidence import assemble_evidence, read_evidence
-from vlmrank.runlog import announce, job
+from vlmrank.evaluation.class_similarity import read_relations
+from vlmrank.evaluation.evaluate import differences, evaluate_methods, evaluate_variants, summarise
+from vlmrank.evaluation.evidence import assemble_evidence, read_evidence
 from vlmrank.store import read_csv, read_json, write_csv
+from vlmrank.workflow.job_log import announce, job
 
 
 def main(snakemake) -> None:

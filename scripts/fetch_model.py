@@ -1,8 +1,8 @@
 """Find or download one model's weights and write its card."""
 
-from vlmrank.runlog import announce, job
+from vlmrank.models.load import fetch_model
 from vlmrank.store import write_json
-from vlmrank.zoo import fetch_model
+from vlmrank.workflow.job_log import announce, job
 
 
 def main(snakemake) -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from vlmrank.hub import url_file
-from vlmrank.runlog import announce, job
+from vlmrank.models.hub import url_file
+from vlmrank.workflow.job_log import announce, job
 
 
 def main(snakemake) -> None:

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from vlmrank.runlog import job
+from vlmrank.accuracy.tables import read_tables
 from vlmrank.store import OK, read_csv, read_json, write_csv
-from vlmrank.tables import read_tables
+from vlmrank.workflow.job_log import job
 
 
 def main(snakemake) -> None:

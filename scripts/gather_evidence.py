@@ -1,10 +1,10 @@
 """Gather from one model's pairs what the compared methods look at."""
 
-from vlmrank.classes import read_relations
-from vlmrank.evidence import add_peers, gather_evidence, write_evidence
-from vlmrank.peers import read_features
-from vlmrank.runlog import job
+from vlmrank.evaluation.class_similarity import read_relations
+from vlmrank.evaluation.evidence import add_peers, gather_evidence, write_evidence
+from vlmrank.evaluation.peer_features import read_features
 from vlmrank.store import read_pair
+from vlmrank.workflow.job_log import job
 
 
 def main(snakemake) -> None:

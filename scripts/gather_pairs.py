@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from vlmrank.runlog import LEFT_OUT, job
+from vlmrank.accuracy.measured import lost_for_now
 from vlmrank.store import FAILED, read_alignment, read_json, read_pair, write_csv
+from vlmrank.workflow.job_log import LEFT_OUT, job
 
 
 def main(snakemake) -> None:
@@ -33,9 +34,9 @@ def main(snakemake) -> None:
     measured = ((model, dataset) for model in models for dataset in snakemake.params.measured)
     for (model, dataset), path in zip(measured, snakemake.input.accuracy, strict=True):
         found = read_json(path)
-        rows.append(
-            ("accuracy", model, dataset, found["status"], found.get("reason") or "", found.get("seconds") or 0.0)
-        )
+        lost = "; ".join(lost_for_now(found)) if found["status"] != FAILED else ""
+        reason = found.get("reason") or (LEFT_OUT + lost if lost else "")
+        rows.append(("accuracy", model, dataset, found["status"], reason, found.get("seconds") or 0.0))
     columns = ["stage", "model", "dataset", "status", "reason", "seconds"]
     write_csv(snakemake.output[0], pd.DataFrame(rows, columns=columns))
 

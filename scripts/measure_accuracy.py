@@ -1,9 +1,9 @@
 """Measure one model's zero-shot accuracy on every dataset that has labelled images."""
 
-from vlmrank.accuracy import measure_accuracies
-from vlmrank.resources import given
-from vlmrank.runlog import announce, job
+from vlmrank.accuracy.measured import measure_accuracies
 from vlmrank.store import read_json
+from vlmrank.workflow.job_log import announce, job
+from vlmrank.workflow.resources import given
 
 
 def main(snakemake) -> None:

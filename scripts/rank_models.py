@@ -5,8 +5,8 @@ import pandas as pd
 
 from vlmrank.predictions import align_logits, committee_agreement
 from vlmrank.ranking import NO_ACCURACY, aggregate_ranks, ranking_table
-from vlmrank.runlog import announce, job, recommendation
 from vlmrank.store import FAILED, read_csv, read_dcd, read_json, read_pair, read_pair_attributes, write_csv
+from vlmrank.workflow.job_log import announce, job, recommendation
 
 
 def main(snakemake) -> None:

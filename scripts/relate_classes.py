@@ -1,8 +1,8 @@
 """Measure how near the class names of all datasets are to each other."""
 
-from vlmrank.classes import relate_by_sentences, relate_by_zoo, write_relations
-from vlmrank.runlog import job
+from vlmrank.evaluation.class_similarity import relate_by_sentences, relate_by_zoo, write_relations
 from vlmrank.store import read_json
+from vlmrank.workflow.job_log import job
 
 
 def main(snakemake) -> None:

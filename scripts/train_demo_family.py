@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from vlmrank.demo.train import train_family
-from vlmrank.runlog import announce, job
+from vlmrank.workflow.job_log import announce, job
 
 
 def main(snakemake) -> None:

@@ -5,7 +5,7 @@ import tarfile
 
 from PIL import Image
 
-from vlmrank.datasets import prepare_dataset
+from vlmrank.datasets.prepare import prepare_dataset
 
 
 def picture(shade=0, size=8):

@@ -1,5 +1,11 @@
 """The exceptions that a user may see: each message says what is wrong, where, what was found and what to do."""
 
+# A reason that holds these words is one that the next run tries again (`vlmrank.workflow.again`).
+RUN_AGAIN = "run again"
+# With these words, its card is made anew as well.
+SINCE_PREPARED = "the dataset was prepared"
+SINCE_FETCHED = "the model was fetched"
+
 
 class VlmrankError(Exception):
     """A mistake in what the user gave: the message is shown alone, without a traceback."""

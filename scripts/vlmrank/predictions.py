@@ -73,12 +73,17 @@ def align_logits(logits: Sequence[np.ndarray | None], image_ids: Sequence[Sequen
     usual = max(classes, key=classes.get)
     kept = [values is not None and np.size(values) > 0 and values.shape[1] == usual for values in logits]
     lists = [list(ids) for ids, keep in zip(image_ids, kept, strict=True) if keep]
-    common = [name for name in lists[0] if all(name in ids for ids in map(set, lists))]
+    everywhere = set.intersection(*map(set, lists))
+    common = [name for name in lists[0] if name in everywhere]
     if not common:
         return [None] * len(logits)
+    places = [
+        {name: place for place, name in enumerate(ids)} if keep else {}
+        for ids, keep in zip(image_ids, kept, strict=True)
+    ]
     return [
-        values[[list(ids).index(name) for name in common]] if keep else None
-        for values, ids, keep in zip(logits, image_ids, kept, strict=True)
+        values[[place[name] for name in common]] if keep else None
+        for values, place, keep in zip(logits, places, kept, strict=True)
     ]
 
 

@@ -9,11 +9,11 @@ import torch
 from open_clip.timm_model import TimmModel
 from torch import nn
 
-from vlmrank.blocks import visual_blocks
-from vlmrank.conductance import layer_conductance
-from vlmrank.quadrature import path_positions
-from vlmrank.secant import is_piecewise_linear
-from vlmrank.strides import safe_batch_norms, with_plain_strides
+from vlmrank.conductance.layer import layer_conductance
+from vlmrank.conductance.quadrature import path_positions
+from vlmrank.conductance.secant_relu import is_piecewise_linear
+from vlmrank.conductance.strides import safe_batch_norms, with_plain_strides
+from vlmrank.models.blocks import visual_blocks
 
 torch.set_num_threads(1)
 IMAGES, POINTS, SIZE = 3, 4, 64
@@ -132,7 +132,9 @@ def misread():
     return norm, x.requires_grad_(), odd
 
 
-@pytest.mark.xfail(strict=True, reason="PyTorch misreads the strides; once it does not, vlmrank.strides can go")
+@pytest.mark.xfail(
+    strict=True, reason="PyTorch misreads the strides; once it does not, vlmrank.conductance.strides can go"
+)
 def test_pytorchs_own_batch_norm_reads_odd_strides():
     norm, x, odd = misread()
     ours, right = (torch.autograd.grad(norm(x), x, gradient)[0] for gradient in (odd, odd.contiguous()))

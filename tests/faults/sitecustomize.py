@@ -1,7 +1,8 @@
 """Faults for tests on a scheduler: with this folder on PYTHONPATH, the first word of a model's name says what happens.
 
-Python imports this module at its start. It changes what `vlmrank.chunk` does before a pair and how often the executor
-looks at its jobs (it waits ten seconds longer after each look at which none has ended), and nothing else.
+Python imports this module at its start. It changes what `vlmrank.jobs.compute_conductance` does before a pair and how
+often the executor looks at its jobs (it waits ten seconds longer after each look at which none has ended), and
+nothing else.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ def every_other_second(plugin) -> None:
     plugin.Executor.sleep = sleep
 
 
-CHANGES = {"vlmrank.chunk": before_every_pair, "snakemake_executor_plugin_slurm": every_other_second}
+CHANGES = {"vlmrank.jobs.compute_conductance": before_every_pair, "snakemake_executor_plugin_slurm": every_other_second}
 
 
 class Finder(importlib.abc.MetaPathFinder):

@@ -12,9 +12,9 @@ import pytest
 from canary import program
 from PIL import EpsImagePlugin, Image
 
-from vlmrank import images
-from vlmrank.datasets import load_images, prepare_dataset
-from vlmrank.images import ImageError, open_image
+from vlmrank.datasets import decode as images
+from vlmrank.datasets.decode import ImageError, open_image
+from vlmrank.datasets.prepare import load_images, prepare_dataset
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
 

@@ -7,12 +7,12 @@ import signal
 import pytest
 from tiny_zoo import make_dataset, make_model
 
-from vlmrank import chunk
-from vlmrank.datasets import prepare_dataset
+from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.errors import VlmrankError
+from vlmrank.jobs import compute_conductance as chunk
+from vlmrank.models.load import fetch_model
 from vlmrank.store import read_pair
 from vlmrank.store.leases import Claims
-from vlmrank.zoo import fetch_model
 
 DATASETS = ("cats", "dogs", "tools")
 OPTIONS = {"objective": "zero-shot", "baseline": "black", "nodes": "uniform", "points": 4, "precision": "float32"}

@@ -9,18 +9,26 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vlmrank.baselines import controls, direct, history, labelled, language, ours
+from vlmrank.baselines import committee, controls, estimates, language
+from vlmrank.baselines import predictions as direct
+from vlmrank.baselines import source_accuracy as history
+from vlmrank.baselines import transferability as labelled
+from vlmrank.baselines import vlmrank_method as ours
 from vlmrank.baselines.base import INPUTS, TARGET_LABELS, Evidence, Method, Unavailable, View
+from vlmrank.baselines.combined import with_average_rank
 from vlmrank.errors import VlmrankError
 
 __all__ = ["INPUTS", "Evidence", "Method", "Unavailable", "View", "all_methods", "describe_methods", "select_methods"]
+
+# Peers that look at the target's images, and at no label of theirs.
+WITHOUT_LABELS = (*direct.METHODS, *committee.METHODS, *estimates.METHODS)
 
 
 def all_methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 2.0) -> tuple[Method, ...]:
     """Every method, ours first; the parameters are those of the ranking."""
     return (
         *ours.methods(kappa=kappa, shrink=shrink, fuse=fuse),
-        *direct.METHODS,
+        *(one for peer in WITHOUT_LABELS for one in (peer, with_average_rank(peer))),
         *history.METHODS,
         *language.METHODS,
         *labelled.METHODS,

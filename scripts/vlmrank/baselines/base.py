@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from vlmrank.predictions import align_logits
 TARGET_IMAGES = "target images"
 TARGET_LABELS = "target labels"
 SOURCE_ACCURACIES = "source accuracies"
+SOURCE_IMAGES = "source images"
 CLASS_NAMES = "class names"
 MODEL_SIZE = "model size"
 TRUTH = "true accuracies"
-INPUTS = (TARGET_IMAGES, TARGET_LABELS, SOURCE_ACCURACIES, CLASS_NAMES, MODEL_SIZE, TRUTH)
+INPUTS = (TARGET_IMAGES, TARGET_LABELS, SOURCE_IMAGES, SOURCE_ACCURACIES, CLASS_NAMES, MODEL_SIZE, TRUTH)
 
 
 class Unavailable(VlmrankError):
@@ -40,7 +42,8 @@ class Evidence:
     domain : T texts, empty where unknown: a dataset without a domain is a domain of its own.
     group : T texts, or nothing; datasets of one group are siblings: they share pictures. Empty: no siblings.
     parameters : float64 [M], number of parameters of each model, nan where unknown.
-    statistics : name -> float64 [D, M, T], of unlabelled predictions: `mutual_information`, `confidence`, `entropy`.
+    statistics : name -> float64 [D, M, T], of unlabelled predictions: `mutual_information`, `confidence`, `entropy`,
+        and those of `vlmrank.baselines.statistics`.
     divergence : name -> float64 [D, M, T, T], row = source, column = target, lower is nearer.
     logits : "" -> [T][M], the zero-shot logits of each draw: D pairs of float32 [K, C_t] and K image identifiers, or
         None; `[name]` -> those of a variant that draws other images.
@@ -72,6 +75,13 @@ class Evidence:
     class_similarity: Sequence[Sequence[np.ndarray]] = ()
     text_features: Mapping[str, np.ndarray] = field(default_factory=dict)
     bridged_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    _found: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, key: object, compute: Callable[[], Any]) -> Any:
+        """What `compute` gave when it was first asked for under this key."""
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
 
     @property
     def draws(self) -> int:
@@ -171,11 +181,36 @@ class View:
     def logits(self, variant: str = "") -> list[np.ndarray | None]:
         """M arrays [K, C_t], zero-shot logits on the target's images that all models have; None = missing."""
         self._check(TARGET_IMAGES)
-        found = self._evidence.logits[variant][self.target] if variant in self._evidence.logits else []
+        return self._logits(self.target, variant)
+
+    def source_logits(self, source: int) -> list[np.ndarray | None]:
+        """M arrays [K, C_s], the same on the images of one of `sources`, a dataset's index; None = missing."""
+        self._check(SOURCE_IMAGES)
+        if source not in self.sources:
+            raise PermissionError(f"{self._evidence.datasets[source]} is no source of this target")
+        return self._logits(int(source), "")
+
+    def _logits(self, dataset: int, variant: str) -> list[np.ndarray | None]:
+        found = self._evidence.logits[variant][dataset] if variant in self._evidence.logits else []
         if not any(draws is not None for draws in found):
-            raise Unavailable("no zero-shot logits on the target images")
+            raise Unavailable("no zero-shot logits on the images")
         drawn = [(None, ()) if draws is None else draws[self._draw if len(draws) > 1 else 0] for draws in found]
-        return align_logits([values for values, _ in drawn], [ids for _, ids in drawn])
+        return self._evidence.once(
+            ("logits", variant, dataset, self._draw),
+            lambda: align_logits([values for values, _ in drawn], [ids for _, ids in drawn]),
+        )
+
+    def of_logits(self, name: str, measure: Callable[[list[np.ndarray | None]], Any], source: int | None = None) -> Any:
+        """`measure` of the logits on the target's or a source's images, computed once for all targets and methods.
+
+        Parameters
+        ----------
+        name : of the measure; different measures need different names.
+        source : the index of one of `sources`; None for the target.
+        """
+        logits = self.logits() if source is None else self.source_logits(source)
+        dataset = self.target if source is None else int(source)
+        return self._evidence.once((name, dataset, self._draw), lambda: measure(logits))
 
     def divergence(self, name: str) -> np.ndarray:
         """[M, S], from each source to the target."""

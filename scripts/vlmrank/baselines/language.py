@@ -19,7 +19,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from vlmrank.alignment import ot
 from vlmrank.baselines.base import CLASS_NAMES, SOURCE_ACCURACIES, Method, Unavailable, View, known_mean
-from vlmrank.baselines.history import reference_accuracy
+from vlmrank.baselines.source_accuracy import reference_accuracy
 
 TEXT_FEATURES = ("text_f1", "text_accuracy", "class_similarity", "own_closeness", "other_closeness")
 SIGMA = 0.1  # noise added to the captions' embeddings: LOVM

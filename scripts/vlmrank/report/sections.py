@@ -14,8 +14,8 @@ import pandas as pd
 import yaml
 
 from vlmrank import store
+from vlmrank.datasets.decode import ImageError, read_image
 from vlmrank.errors import VlmrankError
-from vlmrank.images import ImageError, read_image
 from vlmrank.report.answer import find_own_method
 from vlmrank.report.collect import Run, ranked_by
 from vlmrank.report.names import method_group, method_label, metric_label

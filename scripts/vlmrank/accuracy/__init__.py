@@ -1,0 +1,1 @@
+"""Zero-shot accuracy: measured here, or read from published tables."""

@@ -1,0 +1,274 @@
+"""Measured zero-shot accuracy, as clip-benchmark measures it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
+from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, class_embeddings, unique_names
+from vlmrank.errors import RUN_AGAIN, FailedPair
+from vlmrank.store import FAILED, OK, ResultStore, write_json
+from vlmrank.store.identities import accuracy_identity
+from vlmrank.store.leases import Claims, Poison, share_out, until_terminated
+
+SCALE = 100.0  # clip-benchmark's; it does not change an order
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Zero-shot accuracy on N labelled images; None where it is not defined.
+
+    Attributes
+    ----------
+    acc1, acc5 : share of images whose class is the first, or among the first five; acc5 needs five classes.
+    mean_per_class_recall : mean of the classes' own shares, over the classes that have an image.
+    n : N.
+    per_class : class -> (share, number of images), of the classes that have an image.
+    """
+
+    acc1: float | None = None
+    acc5: float | None = None
+    mean_per_class_recall: float | None = None
+    n: int = 0
+    per_class: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+
+def zero_shot_accuracy(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Accuracy:
+    """Accuracies of zero-shot logits.
+
+    Parameters
+    ----------
+    logits : [N, C].
+    labels : int [N].
+    classes : C names.
+
+    Examples
+    --------
+    >>> found = zero_shot_accuracy(np.array([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]]), np.array([0, 1, 1]), ["a", "b"])
+    >>> round(found.acc1, 3), found.mean_per_class_recall, found.acc5, found.per_class
+    (0.667, 0.75, None, {'a': (1.0, 1), 'b': (0.5, 2)})
+    """
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    if logits.ndim != 2 or logits.shape != (len(labels), len(classes)):
+        raise ValueError(f"logits {logits.shape} do not fit {len(labels)} labels and {len(classes)} classes")
+    if not len(labels):
+        return Accuracy()
+    order = np.argsort(-logits, axis=1, kind="stable")
+    correct = order[:, :1] == labels[:, None]
+    among = (order[:, :5] == labels[:, None]).any(axis=1)
+    names = unique_names(classes)
+    counts = np.bincount(labels, minlength=len(names))
+    hits = np.bincount(labels, weights=correct[:, 0], minlength=len(names))
+    seen = np.flatnonzero(counts)
+    return Accuracy(
+        acc1=float(correct.mean()),
+        acc5=float(among.mean()) if len(names) >= 5 else None,
+        mean_per_class_recall=float((hits[seen] / counts[seen]).mean()),
+        n=len(labels),
+        per_class={names[c]: (float(hits[c] / counts[c]), int(counts[c])) for c in seen},
+    )
+
+
+def measure_accuracy(
+    loaded, card: Mapping[str, Any], *, batch: int = 64, threads: int | None = None, identity: str = ""
+) -> dict[str, Any]:
+    """Measure one loaded model's zero-shot accuracy on the labelled images of a dataset card.
+
+    The class whose text embedding (mean over the templates) has the largest cosine with the image's embedding.
+
+    Parameters
+    ----------
+    loaded : a `vlmrank.zoo.LoadedModel`.
+    card : a dataset card.
+    batch : images a pass.
+    threads : that decode images; the number of processors by default.
+    identity : stored with the result.
+
+    Returns
+    -------
+    acc1, acc5, mean_per_class_recall, n, per_class {class: [acc, n]}, failed_images [{id, reason}], seconds, status,
+    reason, ready for JSON. Images that cannot be decoded are named and left out.
+
+    Raises
+    ------
+    FailedPair : an image is not the one that the card was written for.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    started = time.perf_counter()
+    records = list(card.get("test") or [])
+    if not records or not card.get("classes"):
+        return _result(Accuracy(), [], started, OK, "there are no labelled images", identity)
+    parameter = next(loaded.visual.parameters())
+    templates = card.get("templates") or DEFAULT_TEMPLATES
+    failed: list[dict[str, str]] = []
+
+    def decode(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
+        try:
+            return record, loaded.preprocess(read_image(record))
+        except ChangedImageError as error:
+            raise FailedPair(f"{card.get('dataset', '')}, image {record['id']}: {error}") from error
+        except ImageError as error:
+            return record, str(error)
+
+    logits, labels = [], []
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool, torch.no_grad():
+        text = class_embeddings(loaded.model, loaded.tokenizer, card["classes"], templates)
+        for start in range(0, len(records), batch):
+            decoded = list(pool.map(decode, records[start : start + batch]))
+            failed += [{"id": record["id"], "reason": found} for record, found in decoded if isinstance(found, str)]
+            good = [(record["label"], found) for record, found in decoded if not isinstance(found, str)]
+            if not good:
+                continue
+            images = torch.stack([found for _, found in good]).to(parameter.device, parameter.dtype)
+            embedding = F.normalize(loaded.model.encode_image(images), dim=-1)
+            logits.append((SCALE * embedding @ text.T).float().cpu().numpy())
+            labels += [label for label, _ in good]
+    if not labels:
+        reason = f"none of the {len(records)} labelled images can be read; the first: {failed[0]['reason']}"
+        return _result(Accuracy(), failed, started, FAILED, reason, identity)
+    scores = np.concatenate(logits)
+    if not np.isfinite(scores).all():
+        return _result(Accuracy(), failed, started, FAILED, "the model's logits are not finite", identity)
+    accuracy = zero_shot_accuracy(scores, np.array(labels), card["classes"])
+    return _result(accuracy, failed, started, OK, "", identity)
+
+
+def _result(
+    accuracy: Accuracy, failed: Sequence[Mapping[str, str]], started: float, status: str, reason: str, identity: str
+) -> dict[str, Any]:
+    return {
+        "acc1": accuracy.acc1,
+        "acc5": accuracy.acc5,
+        "mean_per_class_recall": accuracy.mean_per_class_recall,
+        "n": accuracy.n,
+        "per_class": {name: list(values) for name, values in accuracy.per_class.items()},
+        "failed_images": list(failed),
+        "seconds": time.perf_counter() - started,
+        "status": status,
+        "reason": reason,
+        "identity": identity,
+    }
+
+
+def measure_accuracies(
+    model: Mapping[str, Any],
+    datasets: Sequence[Mapping[str, Any]],
+    outputs: Sequence[str | os.PathLike[str]],
+    *,
+    options: Mapping[str, Any],
+    device: str = "auto",
+    code: str = "",
+    store: str | os.PathLike[str],
+    cache: str | os.PathLike[str] | None = None,
+    threads: int = 1,
+    given: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Write the accuracy of one model on each dataset; what the result store has is taken from there.
+
+    The model is loaded only if something is left to measure. What another process measures is waited for, and what
+    processes died of is a failure (`vlmrank.store.leases.share_out`).
+
+    Parameters
+    ----------
+    model : model card.
+    datasets : dataset cards.
+    outputs : a JSON file for each.
+    options : `precision`, part of the identity.
+    device, cache, threads : where and how.
+    code : hash of the code, part of the identity.
+    store : folder of the result store.
+    given : what the job was given: `gpus`, `memory_mb` and `minutes`, as far as known.
+    say : takes a line for each dataset.
+    """
+    results, given = ResultStore(store), given or {}
+    waiting: dict[str, list[tuple[Mapping[str, Any], str | os.PathLike[str]]]] = {}
+    finished = 0
+
+    def done(dataset: Mapping[str, Any], what: str) -> None:
+        nonlocal finished
+        finished += 1
+        say(f"{model['model']} on {dataset['dataset']} ({finished} of {len(datasets)}): {what}")
+
+    def fail(dataset: Mapping[str, Any], output: str | os.PathLike[str], reason: str, identity: str = "") -> None:
+        write_json(output, _result(Accuracy(), [], time.perf_counter(), FAILED, reason, identity))
+        done(dataset, f"FAILED: {reason}")
+
+    for dataset, output in zip(datasets, outputs, strict=True):
+        if model.get("status", OK) != OK:
+            fail(dataset, output, f"the model cannot be used: {model['reason']}")
+        elif dataset.get("status", OK) != OK:
+            fail(dataset, output, f"the dataset cannot be used: {dataset['reason']}")
+        elif not dataset.get("test"):
+            write_json(output, _result(Accuracy(), [], time.perf_counter(), OK, "there are no labelled images", ""))
+            done(dataset, "there are no labelled images")
+        else:
+            identity = accuracy_identity(model, dataset, options, code)
+            waiting.setdefault(identity, []).append((dataset, output))
+            if results.holds(identity, ".json"):
+                for place in waiting.pop(identity):
+                    results.link(identity, place[1])
+                    done(place[0], "taken from the store")
+    if not waiting:
+        return
+
+    notes = {name: given[name] for name in ("memory_mb", "minutes") if given.get(name)}
+    claims = Claims(results.root / "claims", notes=notes)
+    loaded = None
+    with until_terminated(given.get("minutes"), started=time.monotonic()) as begin:
+        for item in share_out(list(waiting), claims, lambda key: results.holds(key, ".json")):
+            if isinstance(item, Poison):
+                for place in waiting.pop(item.key):
+                    fail(*place, item.reason, item.key)
+                continue
+            begin(item)
+            if loaded is None:
+                try:
+                    loaded = _load(model, cache, device, given.get("gpus", 0), options["precision"], threads)
+                except FailedPair as error:
+                    for identity, places in waiting.items():
+                        for place in places:
+                            fail(*place, f"the model cannot be used: {error}", identity)
+                    return
+            places, began = waiting.pop(item.key), time.perf_counter()
+            try:
+                found = measure_accuracy(loaded, places[0][0], threads=threads, identity=item.key)
+            except (FailedPair, RuntimeError, MemoryError) as error:  # memory, above all
+                found = _result(Accuracy(), [], began, FAILED, str(error) or type(error).__name__, item.key)
+            for dataset, output in places:
+                write_json(output, found)
+                figures = (
+                    f"{found['acc1']:.3f} on {found['n']} images in {found['seconds']:.1f} s" if found["n"] else ""
+                )
+                done(dataset, figures if found["status"] == OK else f"FAILED: {found['reason']}")
+            if found["status"] == OK and not lost_for_now(found):
+                results.publish(item.key, places[0][1])
+    for identity, places in waiting.items():  # measured by another process meanwhile
+        for dataset, output in places:
+            results.link(identity, output)
+            done(dataset, "taken from the store")
+
+
+def lost_for_now(result: Mapping[str, Any]) -> list[str]:
+    """A line for each image that this result lacks and another run may have."""
+    failed = result.get("failed_images") or []
+    return [f"image {one['id']}: {one['reason']}" for one in failed if RUN_AGAIN in one["reason"]]
+
+
+def _load(model: Mapping[str, Any], cache, device: str, gpus: int, precision: str, threads: int):
+    import torch
+
+    from vlmrank.models.device import choose_device
+    from vlmrank.models.load import load_from_card
+
+    torch.set_num_threads(threads)
+    return load_from_card(model, cache=cache, device=choose_device(device, gpus=gpus), precision=precision)

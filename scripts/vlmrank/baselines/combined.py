@@ -1,0 +1,30 @@
+"""Peers joined with the average rank: what is known of the models on other tasks, and what they show on this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vlmrank.baselines.base import SOURCE_ACCURACIES, Method, View
+from vlmrank.baselines.source_accuracy import average_rank
+from vlmrank.ranking import percentile_ranks
+
+
+def _joined(method: Method) -> Callable[[View], np.ndarray]:
+    def score(view: View) -> np.ndarray:
+        """[M] sum of two percentile ranks: of the average rank over the sources and of the peer's score."""
+        return percentile_ranks(np.stack([average_rank(view), method.score(view)], axis=1)).sum(axis=1)
+
+    return score
+
+
+def with_average_rank(method: Method) -> Method:
+    """`average_rank+<name>`: the sum of the percentile ranks of the average rank and of the method's score."""
+    return Method(
+        f"average_rank+{method.name}",
+        f"average rank + {method.title}",
+        method.looks_at | {SOURCE_ACCURACIES},
+        _joined(method),
+        method.group,
+    )

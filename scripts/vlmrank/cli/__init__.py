@@ -1,0 +1,5 @@
+"""The command `vlmrank`."""
+
+from vlmrank.cli.command_line import main
+
+__all__ = ["main"]

@@ -1,0 +1,279 @@
+"""From the outputs and gradients of consecutive path nodes to channel conductances, chunk by chunk.
+
+Samples are numbered f = k (n+1) + j for image k and node j. A reduction is told which samples a pass holds (`begin`),
+gets h and g of each block (`add`), and makes the sums its own only when the whole pass succeeded (`commit`); after
+a failure it forgets the pass (`rollback`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlmrank.conductance.quadrature import chebyshev_nodes, step_mean_matrix, stieltjes_matrix
+from vlmrank.models.blocks import Block
+
+PIECE = 1 << 15
+"""Elements of a map that the CPU takes at a time, for all nodes of a panel."""
+
+
+def channel_sum(values: Tensor, axis: int) -> Tensor:
+    """Return the sum of [N, ...] over all axes but the first and the channel axis: [N, C]."""
+    axis = axis % values.ndim
+    others = [d for d in range(1, values.ndim) if d != axis]
+    return values.sum(others) if others else values
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return half-precision values as float32."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+class Reduction:
+    """What the two reductions share: totals [K, C_b] a block and the scores at both ends of the path.
+
+    Attributes
+    ----------
+    least : fewest samples a pass can have.
+    overlap : whether a pass that ends within an image makes the next one repeat nodes.
+    total : float64 [K, C_b] a block.
+    score : float64 [K, 2], F(x) and F(x').
+    means : float64 [N, N], weights of the nodes' gradients in each step of the pass, where the rule wants them.
+    steps : int64 [S], samples of the pass at which a step ends, where the rule has steps.
+    """
+
+    least, overlap = 1, False
+
+    def __init__(self, blocks: Sequence[Block], count: int, points: int):
+        self.blocks, self.count, self.points = blocks, count, points
+        self.total: list[Tensor] = []
+        self.score: Tensor | None = None
+        self.means: Tensor | None = None
+        self.steps: Tensor | None = None
+        self._pending: list[tuple[int, Tensor, Tensor]] = []
+
+    def begin(self, start: int, stop: int, device: torch.device) -> None:
+        """Prepare for samples start <= f < stop."""
+        raise NotImplementedError
+
+    def add(self, index: int, h: Tensor, g: Tensor | None) -> None:
+        """Take output and gradient [N, ...] of block `index`; no gradient where `steps` is empty."""
+        raise NotImplementedError
+
+    def rollback(self) -> None:
+        """Forget the pass that failed."""
+        self._pending = []
+
+    def _finish(self) -> int:
+        raise NotImplementedError
+
+    def commit(self, rows: Tensor, nodes: Tensor, f: Tensor) -> int:
+        """Keep the sums of the pass whose samples have F `f`; return the first sample of the next pass."""
+        if not self.total:
+            new = {"dtype": torch.float64, "device": f.device}
+            self.total = [torch.zeros(self.count, block.channels, **new) for block in self.blocks]
+            self.score = torch.full((self.count, 2), torch.nan, **new)
+        for index, images, values in self._pending:
+            self.total[index].index_add_(0, images, values.double())
+        self._pending = []
+        for column, node in ((0, self.points - 1), (1, 0)):
+            at_end = nodes == node
+            self.score[rows[at_end], column] = f[at_end].double()
+        return self._finish()
+
+
+class Panels(Reduction):
+    """sum over panels of sum_ij S_ij g_i h_j; nodes of an unfinished panel are carried to the next pass.
+
+    Parameters
+    ----------
+    degrees : steps of each panel, n in all.
+    rule : of `vlmrank.conductance.quadrature.stieltjes_matrix`.
+    """
+
+    def __init__(self, blocks: Sequence[Block], count: int, degrees: Sequence[int], rule: str):
+        super().__init__(blocks, count, sum(degrees) + 1)
+        starts = np.concatenate([[0], np.cumsum(degrees)[:-1]])
+        self.starts = (np.arange(count)[:, None] * self.points + starts).ravel()
+        self.degrees = np.tile(degrees, count)
+        self.images = np.repeat(np.arange(count), len(degrees))
+        self.matrices = {m: torch.as_tensor(stieltjes_matrix(chebyshev_nodes(m), rule)) for m in set(degrees)}
+        self.next = 0
+        self.carry: dict[int, tuple[Tensor, Tensor]] = {}
+        self._new_carry: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def begin(self, start: int, stop: int, device: torch.device) -> None:
+        ends = self.starts + self.degrees
+        after = int(np.searchsorted(ends, stop, side="left"))  # panels whose last node is before `stop`
+        first = min(start, int(self.starts[self.next])) if self.next < len(self.starts) else start
+        done = np.arange(self.next, after)
+        self._groups = []
+        for degree in np.unique(self.degrees[done]):
+            chosen = done[self.degrees[done] == degree]
+            index = (self.starts[chosen] - first)[:, None] + np.arange(degree + 1)
+            images = torch.as_tensor(self.images[chosen], device=device)
+            self._groups.append((int(degree), torch.as_tensor(index, device=device), images))
+        self._after, self._stop = after, stop
+        keep = int(self.starts[after]) if after < len(self.starts) else stop
+        self._keep = max(stop - keep, 0)
+
+    def add(self, index: int, h: Tensor, g: Tensor) -> None:
+        block = self.blocks[index]
+        h, g = at_least_float32(h), at_least_float32(g)
+        if index in self.carry and (h.is_cuda or self._keep > len(h)):
+            h, g = (torch.cat(pair) for pair in zip(self.carry[index], (h, g), strict=True))
+            parts = [(h, g)]
+        else:
+            parts = [*([self.carry[index]] if index in self.carry else []), (h, g)]
+        for degree, where, images in self._groups:
+            matrix = self.matrices[degree].to(h)
+            if h.is_cuda:
+                sums = panel_sum(matrix, h, g, where, block.axis % h.ndim)
+            else:
+                sums = torch.cat([cached_panel_sum(matrix, parts, first, block.axis) for first in where[:, 0].tolist()])
+            self._pending.append((index, images, sums))
+        if self._keep:
+            self._new_carry[index] = (h[-self._keep :].clone(), g[-self._keep :].clone())
+
+    def rollback(self) -> None:
+        super().rollback()
+        self._new_carry = {}
+
+    def _finish(self) -> int:
+        self.carry, self._new_carry = self._new_carry, {}
+        self.next = self._after
+        return self._stop
+
+
+def panel_sum(matrix: Tensor, h: Tensor, g: Tensor, where: Tensor, axis: int) -> Tensor:
+    """Return sum_ij S_ij g_i h_j of panels, summed over positions.
+
+    Parameters
+    ----------
+    matrix : S [m+1, m+1], rows sum to zero.
+    h, g : [N, ...].
+    where : int64 [P, m+1], the nodes of each panel.
+    axis : channel axis of h.
+
+    Returns
+    -------
+    [P, C].
+    """
+    moved = h[where]
+    moved = (moved - moved[:, :1].clone()).flatten(2)
+    product = (matrix @ moved).mul_(g[where].flatten(2)).sum(1)
+    return channel_sum(product.view(len(where), *h.shape[1:]), axis)
+
+
+def cached_panel_sum(matrix: Tensor, parts: Sequence[tuple[Tensor, Tensor]], first: int, axis: int) -> Tensor:
+    """Return what `panel_sum` does for one panel, in pieces that stay in the CPU's cache, without copies of whole maps.
+
+    Parameters
+    ----------
+    matrix : S [m+1, m+1], rows sum to zero.
+    parts : pairs h, g of shape [N_i, ...], which follow one another.
+    first : the panel's first node, counted through all parts.
+    axis : channel axis of h.
+
+    Returns
+    -------
+    [1, C].
+    """
+    h, g, begin = [], [], 0
+    for part in parts:
+        rows = slice(max(first - begin, 0), max(first + len(matrix) - begin, 0))
+        h, g, begin = [*h, part[0][rows]], [*g, part[1][rows]], begin + len(part[0])
+    if h[-1].ndim == 4 and not h[-1].is_contiguous():  # channels last: in the order in which they lie
+        h, g = ([x.movedim(1, -1) for x in y] for y in (h, g))
+        axis = -1 if axis in (1, -3) else axis - 1
+    shape = h[-1].shape[1:]
+    h, g = ([x.flatten(1) for x in y] for y in (h, g))
+    total = h[-1].new_empty(shape.numel())
+    for start in range(0, len(total), PIECE):
+        piece = slice(start, start + PIECE)
+        moved = torch.cat([x[:, piece] for x in h])
+        moved -= moved[:1].clone()
+        product = matrix @ moved
+        for rows, gradient in zip(product.split([len(x) for x in g]), g, strict=True):
+            rows.mul_(gradient[:, piece])
+        torch.sum(product, 0, out=total[piece])
+    return channel_sum(total.view(1, *shape), axis)
+
+
+class SecantSteps(Reduction):
+    """sum_j G_j (h_{j+1} - h_j) with the secant gradients G_j that arrive at the last node of each step.
+
+    With an `AttentionHead` a step needs the node before from the pass before, which `Carry` and this
+    class carry over. Other heads need the gradients of the neighbours too, so their passes overlap by a few nodes.
+
+    Parameters
+    ----------
+    head : whether an `AttentionHead` gives the steps' gradients; else they are means of the nodes' gradients.
+    """
+
+    def __init__(self, blocks: Sequence[Block], count: int, alphas: np.ndarray, *, head: bool = False):
+        super().__init__(blocks, count, len(alphas))
+        self._weights = None if head else step_mean_matrix(alphas)
+        nodes = np.arange(len(alphas))
+        firsts = lasts = nodes[1:]
+        if self._weights is not None:
+            firsts = np.minimum(np.where(self._weights != 0, nodes, len(alphas)).min(1), nodes[:-1])
+            lasts = np.maximum(np.where(self._weights != 0, nodes, 0).max(1), lasts)
+        offset = (np.arange(count) * self.points)[:, None]
+        self.step = (offset + nodes[1:]).ravel()  # last sample of each step
+        self.first, self.last = (offset + firsts).ravel(), (offset + lasts).ravel()
+        self.least, self.overlap = int((lasts - firsts).max()) + 1, not head
+        self.next = 0
+        self.carry: dict[int, Tensor] = {}
+        self._new_carry: dict[int, Tensor] = {}
+
+    def begin(self, start: int, stop: int, device: torch.device) -> None:
+        self._after, self._stop = int(np.searchsorted(self.last, stop, side="left")), stop
+        done = np.arange(self.next, self._after)
+        self._ends = (self.step[done] - start).tolist()
+        self.steps = torch.as_tensor(self._ends, dtype=torch.int64, device=device)
+        self._images = torch.as_tensor(self.step[done] // self.points, device=device)
+        if self._weights is not None:
+            means = np.zeros((stop - start, stop - start))
+            for sample in self.step[done]:
+                node = sample % self.points
+                columns = np.flatnonzero(self._weights[node - 1])
+                means[sample - start, columns + sample - node - start] = self._weights[node - 1, columns]
+            self.means = torch.as_tensor(means, device=device)
+
+    def add(self, index: int, h: Tensor, g: Tensor | None) -> None:
+        before = self.carry.get(index)
+        if not self.overlap:
+            self._new_carry[index] = h[-1:].clone()
+        if not self._ends:
+            return
+        if h.is_cuda:
+            moved = torch.cat([h[:1] if before is None else before, h[:-1]])[self.steps]
+            values = _step_sum(moved, h[self.steps], g[self.steps], self.blocks[index].axis)
+        else:  # sample by sample, in the cache
+            values = torch.cat(
+                [
+                    _step_sum(h[s - 1 : s] if s else before, h[s : s + 1], g[s : s + 1], self.blocks[index].axis)
+                    for s in self._ends
+                ]
+            )
+        self._pending.append((index, self._images, values))
+
+    def rollback(self) -> None:
+        super().rollback()
+        self._new_carry = {}
+
+    def _finish(self) -> int:
+        self.carry, self._new_carry = self._new_carry, {}
+        self.next = self._after
+        if self.overlap and self.next < len(self.step):
+            return int(self.first[self.next])
+        return self._stop
+
+
+def _step_sum(before: Tensor, h: Tensor, g: Tensor, axis: int) -> Tensor:
+    before, h, g = at_least_float32(before), at_least_float32(h), at_least_float32(g)
+    return channel_sum((h - before).mul_(g), axis)

@@ -1,0 +1,1 @@
+"""Datasets: where their images are, how one is decoded, which are drawn."""

@@ -1,0 +1,226 @@
+"""Decode any image file into 8-bit RGB, or say in one line why it cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from vlmrank.errors import RUN_AGAIN, SINCE_PREPARED, VlmrankError
+from vlmrank.files import MOST_IMAGE, MOST_TAR, RefusedFileError, open_regular, read_regular, size_of
+
+# What is decoded, by content. Pillow knows more formats, of which EPS starts Ghostscript on the file.
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "PSD", "SGI", "PCX"),
+    *("DDS", "TGA"),
+)
+MAX_ASPECT = 500  # sides beyond this ratio are refused: resizing the short one would fill the memory
+IMAGE_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "gif", "tif", "tiff", "ppm", "pgm", "pbm"),
+        *("pnm", "ico", "tga", "jp2", "j2k", "jpx", "avif", "heic", "heif", "jxl", "psd", "sgi", "pcx", "dds", "dng"),
+        *("cr2", "nef", "arw"),
+    )
+)
+
+
+class ImageError(VlmrankError):
+    """An image that cannot be used; the message is the reason, without the image's name."""
+
+
+class ChangedImageError(ImageError):
+    """The bytes are not those that were hashed when the dataset was prepared."""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image: a known suffix, or none at all; hidden files are not.
+
+    Examples
+    --------
+    >>> [is_image_name(name) for name in ("a.JPG", "scan", "notes.txt", ".DS_Store")]
+    [True, True, False, False]
+    """
+    suffix = Path(name).suffix.lower()
+    return not name.startswith(".") and (suffix in IMAGE_SUFFIXES or suffix == "")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Greyscale of more than 8 bits, or of floats, brought to 0..255; Pillow would clip it to white."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError("it has pixels that are not finite numbers")
+    low, high = values.min(initial=0.0), values.max(initial=0.0)
+    if image.mode.startswith("I;16"):
+        values = values / 257.0
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        values = values * 255.0
+    elif low < 0 or high > 65535:
+        values = (values - low) * (255.0 / max(high - low, 1e-300))
+    elif high > 255:
+        values = values / 257.0
+    return Image.fromarray(np.round(values).astype(np.uint8))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _scaled(image)
+    if image.mode == "LAB":
+        transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        return ImageCms.applyTransform(image, transform)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] < 255:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def forget_other_formats() -> None:
+    """Make Pillow in this process open nothing but `FORMATS`, also where another library asks it to open any."""
+    for name in set(Image.OPEN) - set(_formats()):
+        del Image.OPEN[name]
+    Image.ID[:] = [name for name in Image.ID if name in Image.OPEN]
+
+
+def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
+    """Decode a whole image into RGB as a person would see it.
+
+    The first frame of an animation; turned as its EXIF orientation says; greyscale of 16 bits scaled by its full range
+    (65535 is white), of 32 bits or floats by its values; transparent parts on white; CMYK, Lab and palettes converted.
+
+    Parameters
+    ----------
+    source : path of the file, or its content.
+
+    Returns
+    -------
+    PIL image of mode RGB, fully decoded.
+
+    Raises
+    ------
+    ImageError : missing, not an image, truncated, or so large that decoding it would fill the memory (Pillow's limit of
+        179 million pixels, or sides beyond 1 : 500).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns at half of its limit, and of odd metadata
+            content = source if isinstance(source, bytes) else read_regular(source, most=MOST_IMAGE)
+            with Image.open(io.BytesIO(content), formats=_formats()) as image:
+                short, long = sorted(image.size)
+                if short < 1 or long > MAX_ASPECT * short:
+                    raise ImageError(f"its sides are {image.width} x {image.height}: too long for its width")
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise ImageError("it is not an image that can be read (unknown or broken format)") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(error) from error
+    except FileNotFoundError as error:
+        raise ImageError("the file does not exist") from error
+    except RefusedFileError as error:
+        raise ImageError(f"it {error.fault}") from error
+    except MemoryError as error:
+        raise ImageError(f"there is not enough memory to decode it; {RUN_AGAIN}") from error
+    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
+        raise ImageError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def _too_large(error: Image.DecompressionBombError) -> ImageError:
+    pixels = re.search(r"\d+", str(error))
+    size = f"{int(pixels[0]) / 1e6:,.0f}" if pixels else "too many"
+    return ImageError(f"it has {size} million pixels, more than the 179 million that are decoded")
+
+
+def read_bytes(record: Mapping[str, Any]) -> bytes:
+    """Content of an image as its record says: the whole of `path`, or `size` bytes from `offset` on (inside a tar).
+
+    Raises
+    ------
+    ImageError : the file is not there or not readable.
+    """
+    if (record.get("size") or 0) > MOST_IMAGE:
+        raise ImageError(f"it has {size_of(record['size'])}, more than the {size_of(MOST_IMAGE)} that are read")
+    # What was read once, when the dataset was prepared, may be there again.
+    again = f"; {RUN_AGAIN}" if record.get("sha256") else ""
+    try:
+        if record.get("size") is None:
+            return read_regular(record["path"], most=MOST_IMAGE)
+        with open_regular(record["path"], most=MOST_TAR) as file:
+            file.seek(record["offset"])
+            content = file.read(record["size"])
+    except RefusedFileError as error:
+        raise ImageError(f"it {error.fault}") from error
+    except FileNotFoundError as error:
+        raise ImageError(f"the file does not exist{again}") from error
+    except OSError as error:
+        raise ImageError(f"the file cannot be read ({error.strerror or error}); {RUN_AGAIN}") from error
+    if len(content) < record["size"]:
+        raise ImageError(f"the tar file ends before the image does{again}")
+    return content
+
+
+def pixels_sha256(image: Image.Image) -> str:
+    """SHA-256 of an image's size and pixels, for images that have no file of their own."""
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+def read_image(record: Mapping[str, Any]) -> Image.Image:
+    """Decode the image of a record of a dataset card, wherever it is kept.
+
+    Parameters
+    ----------
+    record : `path`; with `offset` and `size` inside a tar file; with `torchvision` (name and split) and `index`
+        inside a torchvision dataset whose root is `path`. With `sha256`, the bytes that are decoded (the pixels, in a
+        torchvision dataset) are the bytes that have this hash.
+
+    Raises
+    ------
+    ChangedImageError : they have another.
+    ImageError : as `open_image`.
+    """
+    if record.get("torchvision"):
+        image = _torchvision_image(record)
+        _check_hash(record, pixels_sha256(image) if record.get("sha256") else "")
+        return image
+    content = read_bytes(record)
+    if record.get("sha256") == "":
+        raise ImageError(f"it could not be read when {SINCE_PREPARED}; {RUN_AGAIN}")
+    _check_hash(record, hashlib.sha256(content).hexdigest() if record.get("sha256") else "")
+    return open_image(content)
+
+
+def _check_hash(record: Mapping[str, Any], found: str) -> None:
+    if record.get("sha256") and record["sha256"] != found:
+        raise ChangedImageError(f"it has changed since {SINCE_PREPARED}; {RUN_AGAIN}")
+
+
+def _torchvision_image(record: Mapping[str, Any]) -> Image.Image:
+    from vlmrank.datasets.torchvision import open_torchvision
+
+    forget_other_formats()  # torchvision opens the images itself
+    try:
+        dataset = open_torchvision(record["torchvision"], record["path"], download=False)
+        image = dataset[record["index"]][0]
+    except VlmrankError as error:
+        raise ImageError(str(error)) from error
+    except (OSError, ValueError, IndexError, RuntimeError) as error:
+        raise ImageError(f"torchvision cannot read it ({error})") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(error) from error
+    return _to_rgb(image)

@@ -1,0 +1,188 @@
+"""Where a model's weights are, whether they can be read without running code of theirs, and what they hash to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmrank.errors import VlmrankError
+from vlmrank.models.hub import MissingFileError, hub_file, is_in_cache, revision_of, url_file
+
+LOCAL, HUB = "local-dir:", "hf-hub:"
+PICKLED = (".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", *PICKLED)
+HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order in which OpenCLIP looks
+TEMPLATE_CONFIG = "open_clip_config.json"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file on this machine.
+
+    Attributes
+    ----------
+    source : `local-dir`, `hf-hub`, `tag` or `file`.
+    path : the file.
+    revision : commit of the hub's repository, empty elsewhere.
+    """
+
+    source: str
+    path: Path
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class HubPlace:
+    """Weights on the hub: `files` are names for the same weights, of which the first that exists is taken."""
+
+    repository: str
+    files: tuple[str, ...]
+
+
+def source_of(architecture: str, pretrained: str | None) -> str:
+    """Kind of a row of the models sheet.
+
+    Examples
+    --------
+    >>> source_of("local-dir:my model", None), source_of("ViT-B-32", "openai"), source_of("ViT-B-32", "a/b.pt")
+    ('local-dir', 'tag', 'file')
+    """
+    if architecture.startswith(LOCAL):
+        return "local-dir"
+    if architecture.startswith(HUB):
+        return "hf-hub"
+    return "file" if pretrained and Path(pretrained).suffix in (*SUFFIXES, ".npz", ".ckpt", ".pkl") else "tag"
+
+
+def hub_place(entry: dict) -> HubPlace | None:
+    """Place on the hub of an entry of OpenCLIP's registry, in the order in which OpenCLIP itself looks."""
+    if not entry.get("hf_hub"):
+        return None
+    repository, filename = os.path.split(entry["hf_hub"])
+    if not filename:
+        return HubPlace(repository, HUB_NAMES)
+    safe = f"{filename[:-4]}.safetensors" if filename.endswith((".bin", ".pth")) else ""
+    return HubPlace(repository, (safe, filename) if safe else (filename,))
+
+
+def in_cache(place: HubPlace, cache: str | os.PathLike[str] | None) -> Path | None:
+    """The weights file, if the cache has it; never asks the network."""
+    found = (is_in_cache(place.repository, name, cache=cache) for name in place.files)
+    return next((path for path in found if path), None)
+
+
+def _from_hub(place: HubPlace, cache: str | os.PathLike[str] | None, offline: bool) -> Path:
+    present = in_cache(place, cache)
+    if present:
+        return present
+    missing: MissingFileError | None = None
+    for name in place.files:
+        try:
+            return hub_file(place.repository, name, cache=cache, offline=offline)
+        except MissingFileError as error:
+            missing = error
+    raise missing or MissingFileError(f"{place.repository} names no weights")
+
+
+def find_weights(
+    architecture: str, pretrained: str | None = None, *, cache: str | os.PathLike[str] | None = None, offline: bool
+) -> Weights:
+    """Find the weights of a row of the models sheet; download them unless `offline`.
+
+    Raises
+    ------
+    VlmrankError : they are not there, or cannot be had; one line that says what to do.
+    """
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    source = source_of(architecture, pretrained)
+    if source == "local-dir":
+        return Weights(source, _in_folder(Path(architecture.removeprefix(LOCAL))))
+    if source == "hf-hub":
+        repository = architecture.removeprefix(HUB)
+        hub_file(repository, TEMPLATE_CONFIG, cache=cache, offline=offline)
+        path = _from_hub(HubPlace(repository, HUB_NAMES), cache, offline)
+        return Weights(source, path, revision_of(path))
+    if architecture not in open_clip.list_models():
+        raise VlmrankError(f"OpenCLIP has no architecture {architecture!r}; `vlmrank models` lists them")
+    if source == "file":
+        path = Path(pretrained or "")
+        if path.suffix not in SUFFIXES:
+            raise VlmrankError(f"{path} is refused: weights are read from {', '.join(SUFFIXES)} files only")
+        if not path.is_file():
+            raise VlmrankError(f"the checkpoint {path} does not exist")
+        return Weights(source, path)
+    entry = get_pretrained_cfg(architecture, pretrained or "")
+    if not entry:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        what = f"has no pretrained tag {pretrained!r}" if pretrained else "needs a pretrained tag"
+        raise VlmrankError(f"{architecture} {what}; OpenCLIP has: {tags}")
+    place = hub_place(entry)
+    if place:
+        path = _from_hub(place, cache, offline)
+        return Weights(source, path, revision_of(path))
+    return Weights(source, url_file(entry["url"], cache=cache or Path.home() / ".cache" / "clip", offline=offline))
+
+
+def _in_folder(folder: Path) -> Path:
+    if not (folder / TEMPLATE_CONFIG).is_file():
+        raise VlmrankError(f"{folder} holds no {TEMPLATE_CONFIG}")
+    from open_clip.factory import _find_checkpoint_in_dir  # the file that OpenCLIP will load
+
+    found = _find_checkpoint_in_dir(folder)
+    if found is None:
+        raise VlmrankError(f"{folder} holds no weights (open_clip_model.safetensors)")
+    return Path(found)
+
+
+def check_weights(path: Path) -> None:
+    """Read a weights file's table of contents and refuse what cannot be read, or only by running code from inside it.
+
+    Raises
+    ------
+    VlmrankError : incomplete, not a weights file, or a pickle that is more than tensors.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size < 1024 and file.read(40).startswith(b"version https://git-lfs"):
+            raise VlmrankError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` there")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="np") as file:
+                if not list(file.keys()):
+                    raise VlmrankError(f"{path} holds no weights")
+        except (SafetensorError, OSError) as error:
+            raise VlmrankError(f"{path} is no complete safetensors file ({error}); fetch or copy it again") from error
+        return
+    import torch
+
+    try:
+        try:
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise VlmrankError(
+            f"{path} is refused: reading it would run code from inside it, not only load tensors; save the state_dict "
+            "alone, best as safetensors"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        if "TorchScript" in str(error):
+            raise VlmrankError(
+                f"{path} is refused: it is a TorchScript program, not only tensors; save its state_dict as safetensors"
+            ) from error
+        raise VlmrankError(f"{path} is no complete weights file ({' '.join(str(error).split())[:200]})") from error
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Rankings and evaluations from published accuracies alone."""

@@ -1,0 +1,329 @@
+"""Read and check the two sheets: models and datasets, one row each, with messages for people."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmrank.datasets.prompts import CLIP_BENCHMARK, read_prompts
+from vlmrank.errors import VlmrankError
+from vlmrank.files import read_text
+from vlmrank.workflow.config import nearest, problems, with_defaults
+
+LOCAL = "local-dir:"
+HUB = "hf-hub:"
+RESERVED = ".weights"  # ranking/{target}.weights.csv stands beside ranking/{target}.csv
+CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
+CLASS_FILES = (".yaml", ".yml", ".txt")
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One row of the models sheet; `line` is its line in the file."""
+
+    model: str
+    architecture: str
+    pretrained: str = ""
+    family: str = ""
+    line: int = 0
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of a `local-dir:` model, else None."""
+        return self.architecture.removeprefix(LOCAL) if self.architecture.startswith(LOCAL) else None
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The checkpoint file, where `pretrained` is the path of one, else None."""
+        return self.pretrained if self.pretrained.endswith(CHECKPOINTS) else None
+
+    def paths(self) -> list[str]:
+        """Files and folders of the user that the row names."""
+        return [path for path in (self.folder, self.checkpoint) if path]
+
+    def values(self) -> dict[str, str]:
+        """The cells."""
+        return {name: value for name, value in asdict(self).items() if name != "line"}
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """One row of the datasets sheet; `line` is its line in the file."""
+
+    dataset: str
+    role: str
+    path: str
+    kind: str = "folder"
+    test: str = ""
+    classes: str = ""
+    domain: str = ""
+    group: str = ""
+    line: int = 0
+
+    @property
+    def class_file(self) -> str | None:
+        """The file of class names, where `classes` is one, else None."""
+        return self.classes if self.classes and not self.classes.startswith(CLIP_BENCHMARK) else None
+
+    def paths(self) -> list[str]:
+        """Files and folders of the user that the row names."""
+        images = (self.path, self.test) if self.kind != "torchvision" else ()
+        return [path for path in (*images, self.class_file) if path]
+
+    def values(self) -> dict[str, str]:
+        """The cells that say what the dataset is; `group` only says whose source it may be."""
+        return {name: value for name, value in asdict(self).items() if name not in ("group", "line")}
+
+
+def _read_sheet(path: str | Path, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    path = Path(path)
+    known = list(schema["properties"])
+    try:
+        text = read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise VlmrankError(f"{path}: cannot be read ({error}); see docs for the columns {', '.join(known)}") from error
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
+    if not lines:
+        raise VlmrankError(f"{path}: there is no row; the first line names the columns: {', '.join(known)}")
+    rows = list(csv.reader([line for _, line in lines], delimiter="\t", quoting=csv.QUOTE_NONE))
+    header, wrong = [name.strip() for name in rows[0]], []
+    for name in header:
+        if name not in known:
+            hint = nearest(name, known) or f"Known columns: {', '.join(known)}."
+            if "," in name:
+                hint = "The sheet is tab-separated, not comma-separated."
+            wrong.append(f"{path}: column {name!r}: there is no such column. {hint}")
+        elif header.count(name) > 1 and f"{path}: column {name!r}: is there twice." not in wrong:
+            wrong.append(f"{path}: column {name!r}: is there twice.")
+    wrong += [
+        f"{path}: column {name!r}: is missing. {schema['properties'][name]['description']}"
+        for name in schema["required"]
+        if name not in header
+    ]
+    if wrong:
+        raise VlmrankError("\n".join(wrong))
+    values = []
+    for (number, _), row in zip(lines[1:], rows[1:], strict=True):
+        if len(row) > len(header):
+            wrong.append(f"{path}, line {number}: {len(row)} cells under {len(header)} columns ({', '.join(header)})")
+        cells = {name: cell.strip() for name, cell in zip(header, row, strict=False)}
+        present = {name: cell for name, cell in cells.items() if cell or name in schema["required"]}
+        present |= {name: "" for name in schema["required"] if name not in present}
+        for where, text in problems(present, schema):
+            wrong.append(f"{path}, line {number}, {' '.join(where)}: {text}")
+        values.append(with_defaults(present, schema) | {"line": number})
+    name = schema["required"][0]
+    lines_of: dict[str, int] = {}
+    for row in values:
+        first = lines_of.setdefault(row[name], row["line"])
+        if first != row["line"]:
+            wrong.append(f"{path}, line {row['line']}, {name}: {row[name]!r} is on line {first} already. Rename one.")
+    if not wrong and not values:
+        wrong.append(f"{path}: there is a header but no row. Add at least one {name}.")
+    if wrong:
+        raise VlmrankError("\n".join(wrong))
+    return values
+
+
+def read_models(path: str | Path, schema: Mapping[str, Any]) -> list[ModelRow]:
+    """The rows of a models sheet, in order.
+
+    Raises
+    ------
+    VlmrankError : unknown, missing or double column; a value that the schema does not allow; two rows with one name.
+    """
+    return [ModelRow(**row) for row in _read_sheet(path, schema)]
+
+
+def read_datasets(path: str | Path, schema: Mapping[str, Any]) -> list[DatasetRow]:
+    """The rows of a datasets sheet, in order; raises as `read_models` does, and where there is no source to rank by."""
+    rows = [DatasetRow(**row) for row in _read_sheet(path, schema)]
+    for row in rows:
+        if row.dataset.endswith(RESERVED):
+            raise VlmrankError(
+                f"{path}, line {row.line}, dataset: {row.dataset!r} ends in {RESERVED}, as a result file does: rename"
+            )
+    if not any(row.role == "source" for row in rows):
+        raise VlmrankError(f"{path}: no row has the role source. Add a dataset to rank by.")
+    for row in rows:
+        if row.role == "target" and not sources_for(row, rows):
+            raise VlmrankError(
+                f"{path}, line {row.line}, group: every source is in the group {row.group!r} of the target "
+                f"{row.dataset!r}, so there is nothing to rank it by. Add a source of another group, or empty the cell."
+            )
+    return rows
+
+
+def sources_for(target: DatasetRow, rows: Sequence[DatasetRow]) -> list[str]:
+    """Names of a target's sources: all rows of that role without the target itself and its siblings (`group`)."""
+    return [
+        row.dataset
+        for row in rows
+        if row.role == "source" and row.dataset != target.dataset and not (row.group and row.group == target.group)
+    ]
+
+
+def check_inputs(
+    models: Sequence[ModelRow],
+    datasets: Sequence[DatasetRow],
+    *,
+    models_sheet: str | Path = "models sheet",
+    datasets_sheet: str | Path = "datasets sheet",
+    made: Callable[[str], bool] = lambda path: False,
+) -> None:
+    """Check that everything on disk that the rows name is there and fits.
+
+    Parameters
+    ----------
+    models, datasets : rows of the sheets.
+    models_sheet, datasets_sheet : their files, for the messages.
+    made : whether the workflow itself will make a path, which then need not be there yet.
+
+    Raises
+    ------
+    VlmrankError : names every problem, a line each.
+    """
+    wrong = []
+    for row in models:
+        wrong += [f"{models_sheet}, line {row.line}, {text}" for text in _check_model(row, made)]
+    for row in datasets:
+        wrong += [f"{datasets_sheet}, line {row.line}, {text}" for text in _check_dataset(row, made)]
+    if wrong:
+        raise VlmrankError("\n".join(wrong))
+
+
+def _check_model(row: ModelRow, made: Callable[[str], bool]) -> list[str]:
+    if row.folder is not None and not made(row.folder):
+        folder = Path(row.folder)
+        if not folder.is_dir():
+            return [f"architecture: the folder {folder} of {row.model} does not exist. {_look(folder)}"]
+        if not (folder / "open_clip_config.json").is_file():
+            return [
+                f"architecture: {folder} holds no open_clip_config.json, so it is no OpenCLIP model. Save the model as "
+                "OpenCLIP's push_to_hf_hub does, or give an architecture by name and the checkpoint as pretrained."
+            ]
+    if row.checkpoint and not made(row.checkpoint) and not Path(row.checkpoint).is_file():
+        return [f"pretrained: the checkpoint {row.checkpoint} does not exist. {_look(Path(row.checkpoint))}"]
+    return []
+
+
+def _check_dataset(row: DatasetRow, made: Callable[[str], bool]) -> list[str]:
+    wrong = []
+    for column in ("path", "test"):
+        value = getattr(row, column)
+        if not value or row.kind == "torchvision" or value.startswith(HUB) or made(value):
+            continue
+        path = Path(value)
+        if row.kind == "folder" and not path.is_dir():
+            what = "is a file, not a folder" if path.exists() else "does not exist"
+            wrong.append(f"{column}: the folder {path} of {row.dataset} {what}. {_look(path)}")
+        elif row.kind == "csv" and not path.is_file():
+            wrong.append(f"{column}: the list {path} of {row.dataset} does not exist. {_look(path)}")
+        elif row.kind == "webdataset" and not path.is_dir() and not tar_files(value):
+            wrong.append(f"{column}: no tar file fits {value} of {row.dataset}. {_look(path)}")
+    if row.class_file is None or made(row.class_file) or wrong:
+        return wrong
+    path = Path(row.class_file)
+    if path.suffix not in CLASS_FILES:
+        return [
+            f"classes: {path} of {row.dataset} is no class sheet. Give a YAML file (classes, templates), a text file "
+            f"with one class a line, {CLIP_BENCHMARK}<dataset>, or nothing."
+        ]
+    if not path.is_file():
+        return [f"classes: the file {path} of {row.dataset} does not exist. {_look(path)}"]
+    try:
+        classes = read_prompts(path).classes
+    except VlmrankError as error:
+        return [f"classes: {error}"]
+    for column in ("path", "test"):
+        value = getattr(row, column)
+        if value and row.kind == "folder" and not made(value):
+            wrong += [f"{column}: {text}" for text in _check_folders(Path(value), classes, path)]
+    return wrong
+
+
+def class_of_folder(folder: str, classes: Sequence[str]) -> int | None:
+    """Index of the class that a folder `<class>` or `<index>_<class>` stands for, or None.
+
+    Examples
+    --------
+    >>> class_of_folder("001_polar bear", ["cat", "polar bear"])
+    1
+    >>> class_of_folder("dog", ["cat", "polar bear"]) is None
+    True
+    """
+
+    def plain(name: str) -> str:
+        return re.sub(r"[\W_]+", " ", name).strip().casefold()
+
+    if folder in classes:
+        return list(classes).index(folder)
+    by_name = {plain(name): index for index, name in enumerate(classes)}
+    if plain(folder) in by_name:
+        return by_name[plain(folder)]
+    numbered = re.fullmatch(r"(\d+)_(.*)", folder)
+    if numbered and int(numbered[1]) < len(classes) and plain(numbered[2]) == plain(classes[int(numbered[1])]):
+        return int(numbered[1])
+    return None
+
+
+def _check_folders(path: Path, classes: Sequence[str], sheet: Path) -> list[str]:
+    folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    strange = [name for name in folders if class_of_folder(name, classes) is None]
+    if not strange:
+        return []
+    hint = nearest(re.sub(r"^\d+_", "", strange[0]), classes) or f"The sheet has {', '.join(classes[:8])}."
+    more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+    return [
+        f"the class folder {path / strange[0]}{more} fits no class of {sheet} (folders are named <class> or "
+        f"<index>_<class>). {hint} Rename the folder or correct the sheet."
+    ]
+
+
+def files_of(path: str) -> list[str]:
+    """What a path of a sheet stands for on disk, as far as a change of it can be seen.
+
+    A file is itself; a folder is itself, its subfolders, and the files of a model in it; a tar pattern is its files.
+    """
+    place = Path(path)
+    if place.is_dir():
+        inside = sorted(place.iterdir())
+        model = [entry for entry in inside if entry.suffix in (".json", *CHECKPOINTS)]
+        return [path, *map(str, model), *(str(entry) for entry in inside if entry.is_dir())]
+    return [path] if place.is_file() else tar_files(path)
+
+
+def tar_files(pattern: str) -> list[str]:
+    """Files of a tar pattern with braces `{000..012}` or wildcards, those that exist, in order.
+
+    Examples
+    --------
+    >>> tar_files("nowhere/{00..02}.tar")
+    []
+    """
+    patterns = [pattern]
+    for found in re.finditer(r"\{(\d+)\.\.(\d+)\}", pattern):
+        low, high = found[1], found[2]
+        patterns = [
+            part.replace(found[0], str(number).zfill(len(low)), 1)
+            for part in patterns
+            for number in range(int(low), int(high) + 1)
+        ]
+    return [name for part in patterns for name in sorted(glob.glob(part))]  # noqa: PTH207
+
+
+def _look(path: Path) -> str:
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if path.parent.is_dir():
+        hint = nearest(path.name, [entry.name for entry in parent.iterdir()])
+        if hint:
+            return hint
+    where = "the working directory" if str(parent) == "." else "the folder"
+    return f"Correct the path ({where} {parent.resolve()} is there)."

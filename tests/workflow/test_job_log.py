@@ -1,0 +1,114 @@
+"""Log lines of a job, and the last lines of a run."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from vlmrank.store import write_csv
+from vlmrank.workflow import job_log as runlog
+
+COLUMNS = ["stage", "model", "dataset", "status", "reason", "seconds"]
+
+
+def write_pairs(folder, *rows):
+    write_csv(folder / "pairs.csv", pd.DataFrame([(*row, 0.0) for row in rows], columns=COLUMNS))
+    return folder / "pairs.csv"
+
+
+def test_a_model_that_failed_as_a_whole_is_one_line(tmp_path):
+    path = write_pairs(
+        tmp_path,
+        ("fetch", "bad", "", "failed", "no weights"),
+        ("conductance", "bad", "cats", "failed", "the model cannot be used: no weights"),
+        ("conductance", "bad", "dogs", "failed", "the model cannot be used: no weights"),
+        ("accuracy", "bad", "dogs", "failed", "the model cannot be used: no weights"),
+        ("conductance", "good", "cats", "ok", ""),
+        ("conductance", "good", "dogs", "ok", ""),
+    )
+    found = runlog.outcome(path)
+    assert (found.pairs, found.failed) == (4, 2)
+    assert found.lines == ("  bad (all its pairs): no weights",)
+    assert found.rules == ("fetch_model", "compute_conductance", "measure_accuracy")
+
+
+def test_pairs_of_one_model_with_one_reason_are_one_line(tmp_path):
+    path = write_pairs(
+        tmp_path,
+        *(("conductance", "a", name, "failed", "not finite") for name in ("x", "y", "z")),
+        *(("conductance", "b", name, "failed", "too large") for name in ("x", "y")),
+        ("conductance", "b", "z", "ok", "left out: image 1.png: no image"),
+        ("conductance", "c", "z", "ok", "left out: image 1.png: no image"),
+    )
+    found = runlog.outcome(path)
+    assert found.lines == ("  a on every dataset: not finite", "  b on x, y: too large")
+    assert found.notes == ("  z: image 1.png: no image",)
+    assert found.rules == ("compute_conductance",)
+    assert runlog.outcome(path, {("a", "z"): "compute_conductance_1"}).rules == (
+        "compute_conductance",
+        "compute_conductance_1",
+    )
+    assert (found.pairs, found.failed) == (7, 5)
+
+
+def test_last_lines(tmp_path):
+    assert runlog.last_lines(tmp_path, ["t"]) == []
+    write_pairs(tmp_path, ("conductance", "a", "x", "ok", ""))
+    ranking = pd.DataFrame(
+        {"rank": [1.0, 2.0], "model": ["a", "b"], "rank_low": [1, 1], "rank_high": [2, 2], "status": ["ok", "ok"]}
+    )
+    write_csv(tmp_path / "ranking" / "t.csv", ranking)
+    (tmp_path / "report.html").touch()
+    lines = runlog.last_lines(tmp_path, ["t"])
+    assert lines == [
+        "t: take a (95 % interval of its rank: 1 to 2 of 2)",
+        "All 1 pairs succeeded.",
+        f"Report: {tmp_path}/report.html",
+    ]
+    assert "(as of 20" in runlog.last_lines(tmp_path, [], since=4e9)[0]
+
+
+def test_lines_of_many_writers_reach_the_reader_whole(tmp_path, monkeypatch):
+    monkeypatch.delenv(runlog.CHANNEL, raising=False)
+    heard = []
+    runlog.open_channel(tmp_path / "run.log", heard.append)
+
+    def write(number):
+        for turn in range(50):
+            runlog.announce(f"{number} {turn} " + "x" * 200)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    runlog._follower.ended.set()
+    runlog._follower.join()
+    monkeypatch.setattr(runlog, "_follower", None)
+    assert sorted(heard) == sorted(f"{number} {turn} " + "x" * 200 for number in range(4) for turn in range(50))
+
+
+@pytest.mark.parametrize(
+    ("body", "told", "logged"),
+    [
+        ("raise VlmrankError('the sheet is wrong')", "error: the sheet is wrong", "the sheet is wrong"),
+        ("1 / 0", "error: ZeroDivisionError: division by zero (traceback in {log})", "Traceback"),
+    ],
+)
+def test_an_error_is_one_line_and_its_traceback_is_in_the_log(tmp_path, body, told, logged):
+    log = tmp_path / "job.log"
+    code = (
+        "import os, sys\nfrom vlmrank.errors import VlmrankError\nfrom vlmrank.workflow.job_log import job\n"
+        f"with job({str(log)!r}):\n    os.system('echo from a child')\n    print('from Python')\n    {body}\n"
+    )
+    scripts = Path(runlog.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(scripts)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == told.format(log=log) and done.stdout == ""
+    text = log.read_text()
+    assert logged in text and "from a child" in text and "from Python" in text

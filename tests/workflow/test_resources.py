@@ -1,0 +1,75 @@
+"""What a job asks for, and what it says when it does not get its GPU."""
+
+import pytest
+
+from vlmrank.errors import VlmrankError
+from vlmrank.models.device import choose_device
+from vlmrank.workflow import resources
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("row", resources.MEASURED, ids=lambda row: row.architecture)
+def test_the_first_attempt_holds_every_measured_model(row):
+    card = {"parameters": row.parameters * 1e6, "image_size": [row.image_size, row.image_size]}
+    needs = resources.conductance_needs(card, 1, images=16, points=16, gpu=False)
+    assert row.peak_mb + resources.SNAKEMAKE_MB / 2 <= needs.memory_mb <= 3 * row.peak_mb + 4000
+    assert needs.minutes * 60 >= 16 * 17 * row.sample_s
+
+
+def test_needs_grow_with_the_model_its_images_and_the_attempt():
+    small, large = {"parameters": 5e6, "image_size": 64}, {"parameters": 1e9, "image_size": 336}
+    for gpu in (False, True):
+        a = resources.conductance_needs(small, 20, images=16, points=16, gpu=gpu)
+        b = resources.conductance_needs(large, 20, images=16, points=16, gpu=gpu)
+        again = resources.conductance_needs(large, 20, images=16, points=16, gpu=gpu, attempt=3)
+        assert a.memory_mb < b.memory_mb and a.minutes < b.minutes
+        assert again.memory_mb == 3 * b.memory_mb
+        assert again.minutes == min(3 * b.minutes, resources.MOST_MINUTES)
+    assert (
+        resources.accuracy_needs(large, 10_000, gpu=True).minutes > resources.accuracy_needs(large, 0, gpu=True).minutes
+    )
+    assert resources.gather_needs(40, 16, models=300).memory_mb > resources.gather_needs(40, 16).memory_mb
+
+
+def test_a_card_that_says_nothing_is_taken_for_a_large_model():
+    unknown = resources.conductance_needs({"parameters": None}, 1, images=16, points=16, gpu=True)
+    assert unknown.memory_mb > 6000
+
+
+def test_only_a_model_of_known_size_is_cut_by_time():
+    options = {"images": 16, "points": 16, "gpu": True}
+    large, unknown = {"parameters": 2.5e9, "image_size": 224}, {"parameters": None, "image_size": 224}
+    assert resources.datasets_a_job(large, 40, **options) == 40
+    for minutes in (10, 30, 60, 240):
+        count = resources.datasets_a_job(large, 40, minutes=minutes, **options)
+        fit = resources.datasets_in(minutes, large, **options)
+        assert count == 40 if fit >= 40 else fit / 2 < count <= fit
+        assert resources.datasets_a_job(large, 40, most=1, minutes=minutes, **options) == 1
+        assert resources.datasets_a_job(unknown, 40, most=3, minutes=minutes, **options) == 3
+
+
+def test_a_chunk_fits_its_time_limit():
+    card = {"parameters": 428e6, "image_size": 224}
+    for minutes in (60, 240, 1440):
+        count = resources.datasets_in(minutes, card, images=16, points=16, gpu=True)
+        needs = resources.conductance_needs(card, count, images=16, points=16, gpu=True)
+        assert count == 1 or needs.minutes <= minutes + 5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a usable GPU")
+@pytest.mark.parametrize("wanted", ["auto", "cuda"])
+def test_a_granted_gpu_that_cannot_be_used_is_one_line(wanted):
+    with pytest.raises(VlmrankError) as error:
+        choose_device(wanted, gpus=1, environment={"SLURM_JOB_ID": "7"})
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith("no usable GPU on ") and "SLURM job 7" in text
+    assert "without CUDA" in text or "driver" in text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a usable GPU")
+def test_auto_is_the_cpu_only_where_no_gpu_was_granted():
+    assert choose_device("auto", gpus=1, environment={}) == "cpu"
+    assert choose_device("auto", gpus=0, environment={"SLURM_JOB_ID": "7"}) == "cpu"
+    assert choose_device("cpu", gpus=1, environment={"SLURM_JOB_ID": "7"}) == "cpu"

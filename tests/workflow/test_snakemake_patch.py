@@ -1,0 +1,37 @@
+"""The scheduler of the installed Snakemake has the timers that are tamed here, and then no more than one of them."""
+
+import threading
+
+from snakemake.scheduling.job_scheduler import JobScheduler
+
+from vlmrank.workflow.snakemake_patch import calm_scheduler
+
+
+class Scheduler:
+    def __init__(self):
+        self._open_jobs = threading.Semaphore(0)
+
+    _schedule_reevalutation = JobScheduler._schedule_reevalutation
+
+
+def looks(scheduler: Scheduler, times: int) -> int:
+    for _ in range(times):
+        scheduler._schedule_reevalutation(0.05)
+    found = 0
+    while scheduler._open_jobs.acquire(timeout=1.0):
+        found += 1
+    return found
+
+
+def test_one_look_is_pending_at_a_time():
+    assert looks(Scheduler(), times=20) == 20
+    calm = Scheduler()
+    calm_scheduler(calm)
+    assert looks(calm, times=20) == 1
+    assert looks(calm, times=20) == 1
+    assert all(thread.daemon for thread in threading.enumerate() if isinstance(thread, threading.Timer))
+
+
+def test_a_scheduler_without_timers_is_left_alone():
+    other = object()
+    calm_scheduler(other)
