@@ -49,6 +49,7 @@ rule prepare_dataset:
         row=lambda wildcards: DATASETS[wildcards.dataset].values(),
         images=config["images"]["per_dataset"],
         stratified=config["images"]["stratified"],
+        max_lost=config["images"]["max_lost"],
         seed=config["seed"],
         code=code("vlmrank.datasets.prepare:prepare_dataset", "vlmrank.store:write_json"),
     script:

@@ -8,11 +8,10 @@ from vlmrank.workflow.job_log import announce, job
 def main(snakemake) -> None:
     """Draw one dataset's images and write its card."""
     params, row = snakemake.params, snakemake.params.row
-    draw = {"images": params.images, "seed": params.seed, "stratified": params.stratified}
+    draw = {name: getattr(params, name) for name in ("images", "seed", "stratified", "max_lost")}
     card = prepare_dataset(**row, **draw, cache=snakemake.config["cache"])
     write_json(snakemake.output[0], card)
-    failed = len(card["failed_images"])
-    told = f"{len(card['images'])} images" + (f", {failed} could not be read" if failed else "")
+    told = "; ".join((f"{len(card['images'])} images", *card["notes"], *filter(None, [card["no_test"]])))
     announce(f"{row['dataset']}: {told if card['status'] == 'ok' else 'FAILED: ' + card['reason']}")
 
 

@@ -28,7 +28,7 @@ def test_class_sheets(tmp_path):
         ("c.txt", "", ["names no class"]),
         ("c.txt", "cat\ncat\n", ["'cat' twice"]),
         ("c.yaml", "- cat\n", ["names no class"]),
-        ("c.yaml", "classes: cat\n", ["must be lists"]),
+        ("c.yaml", "classes: cat\n", ["line 1", "must be a list"]),
         ("c.yaml", "classes: [cat, '']\n", ["class 1 of 2 is empty"]),
         ("c.yaml", "classes: [cat]\ntemplates: ['a photo']\n", ["'a photo'", "{c}"]),
         ("c.yaml", "classes: [cat\n", ["cannot be read"]),

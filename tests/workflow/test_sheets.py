@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vlmrank.datasets.layout import class_of_folder
 from vlmrank.errors import VlmrankError
 from vlmrank.workflow.config import read_schema
 from vlmrank.workflow.sheets import (
     check_inputs,
-    class_of_folder,
     files_of,
     read_datasets,
     read_models,

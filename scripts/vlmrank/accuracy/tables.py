@@ -14,7 +14,7 @@ import pandas as pd
 
 from vlmrank.errors import VlmrankError
 from vlmrank.files import read_parquet, read_text
-from vlmrank.workflow.config import nearest
+from vlmrank.text import nearest
 
 FORMATS = ("own", "openclip", "clip-benchmark", "lovm", "swab")
 MODEL, DATASET = "model", "dataset"

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vlmrank.datasets.decode import ChangedImageError, ImageError, open_image, pixels_sha256, read_bytes, read_image
+from vlmrank.datasets.items import Item, Source
+from vlmrank.datasets.layout import counted
 from vlmrank.datasets.prompts import CLIP_BENCHMARK, DEFAULT_TEMPLATES, Prompts, clip_benchmark_prompts, read_prompts
-from vlmrank.datasets.sources import Item, Source, read_source
+from vlmrank.datasets.sources import read_source
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.store import FAILED, OK
 from vlmrank.store.file_hashes import FileHashes, hash_all
 
 MAX_FAILED = 200  # broken images that are tried before a dataset is given up
+MAX_LOST = 0.1
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ def prepare_dataset(
     images: int = 16,
     seed: int = 0,
     stratified: bool = False,
+    max_lost: float = MAX_LOST,
     cache: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Draw the images of one row of the datasets sheet and list everything that later stages need.
@@ -132,14 +138,15 @@ def prepare_dataset(
     images : K.
     seed : of the draw; the same seed, images and K give the same draw on every machine.
     stratified : whether classes take turns, for labelled sources.
+    max_lost : the share of the images tried that a source may lose before it is given up; two it may always lose.
     cache : folder of downloads.
 
     Returns
     -------
     The dataset card, ready for JSON: dataset, role, domain, classes, templates, seed, images [{id, path, sha256,
-    label}], failed_images [{id, reason}], test [{id, path,
-    sha256, label}] or None, n_test, status, reason. What the user gave
-    wrong makes a card of status `failed`, so that other datasets go on.
+    label}], failed_images [{id, reason}], test [{id, path, sha256, label}] or None, n_test, no_test (why accuracy
+    cannot be measured on labels that are there), notes (what was left out, a sentence each), status, reason. Whatever
+    goes wrong makes a card of status `failed`, so that other datasets go on.
     """
     card: dict[str, Any] = {
         "dataset": dataset,
@@ -152,12 +159,18 @@ def prepare_dataset(
         "failed_images": [],
         "test": None,
         "n_test": 0,
+        "no_test": "",
+        "notes": [],
         "status": OK,
         "reason": "",
     }
     try:
         prompts = _prompts(classes)
-        source = read_source(kind, path, classes=prompts.classes, cache=cache)
+        needed = role == "source" and not test
+        source = read_source(kind, path, classes=prompts.classes, cache=cache, labels=role == "source")
+        if role == "target" and not prompts.classes and len(source.classes) == 1:
+            card["notes"].append(f"its one folder, {source.classes[0]}, is not taken for a class")
+            source = replace(source, classes=[])
         names = list(prompts.classes or source.classes)
         tests = _test_source(kind, test, source, names, cache)
         names = names or list(tests.classes if tests else ())
@@ -165,14 +178,22 @@ def prepare_dataset(
         templates = prompts.templates or source.templates or (tests.templates if tests else ()) or DEFAULT_TEMPLATES
         card["templates"] = list(templates) if names else []
         card["domain"] = domain or prompts.domain
+        for where, found in (("", source), (" of the test images", tests if test else None)):
+            card["notes"] += [f"left out: {text}{where}" for text in (counted(found.left_out) if found else ())]
         labelled = source.labelled and role == "source"
-        _draw(card, source, images, seed, stratified and labelled, labelled)
-        if tests is not None and names:
+        _draw(card, source, images, seed, stratified and labelled, labelled, max_lost)
+        card["no_test"] = _no_test(tests, names) or (source.unlabelled if needed else "")
+        if tests is not None and names and not card["no_test"]:
             named = [item for item in tests.items if _is_text(item)]
             card["test"] = _hashed(named, cache, about=test or path)
             card["n_test"] = len(card["test"])
+            if len(named) < len(tests.items):
+                card["notes"].append(f"left out: {len(tests.items) - len(named)} test images whose names are not UTF-8")
     except VlmrankError as error:
         card.update(status=FAILED, reason=str(error))
+    except Exception as error:  # whatever lies in folders and files: the other datasets go on
+        logger.exception("%s", dataset)
+        card.update(status=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
     return card
 
 
@@ -182,8 +203,7 @@ def _test_source(kind: str, test: str, source: Source, names: Sequence[str], cac
         return source if source.labelled else None
     found = read_source(kind, test, classes=names, cache=cache)
     if not found.labelled:
-        missing = sum(item.label < 0 for item in found.items)
-        raise VlmrankError(f"test: {missing} of the {len(found.items)} images in {test} have no label")
+        raise VlmrankError(f"test: {found.unlabelled or f'the {len(found.items)} images'} in {test} have no label")
     return found
 
 
@@ -211,7 +231,21 @@ def _hashed(items: Sequence[Item], cache: str | os.PathLike[str] | None, *, abou
     ]
 
 
-def _draw(card: dict[str, Any], source: Source, k: int, seed: int, stratified: bool, labelled: bool) -> None:
+def _no_test(tests: Source | None, names: Sequence[str]) -> str:
+    """Why labels that are there give no accuracy."""
+    if tests is None:
+        return ""
+    if not names:
+        return "the labels are numbers and nothing names the classes; give a file of class names in the column classes"
+    seen = {item.label for item in tests.items}
+    if len(seen) < 2:
+        return f"all {len(tests.items)} labelled images are of one class ({names[min(seen)]})"
+    return ""
+
+
+def _draw(
+    card: dict[str, Any], source: Source, k: int, seed: int, stratified: bool, labelled: bool, max_lost: float
+) -> None:
     for index in draw_order([item.label for item in source.items], seed=seed, stratified=stratified):
         if len(card["images"]) == k:
             break
@@ -225,11 +259,20 @@ def _draw(card: dict[str, Any], source: Source, k: int, seed: int, stratified: b
             continue
         label = item.label if labelled else -1
         card["images"].append({"id": item.id, **item.place, "sha256": digest, "label": label})
+    lost, tried = len(card["failed_images"]), len(card["failed_images"]) + len(card["images"])
     if not card["images"]:
         first = card["failed_images"][0]
         raise VlmrankError(
             f"none of the {len(source.items)} images can be read; the first: {first['id']}: {first['reason']}"
         )
+    if lost:
+        first = card["failed_images"][0]
+        told = (
+            f"{lost} of the {tried} images that were tried cannot be read; the first: {first['id']}: {first['reason']}"
+        )
+        card["notes"].append(told)
+        if card["role"] == "source" and lost > max(2, max_lost * tried):
+            raise VlmrankError(f"{told} (images.max_lost is {max_lost:g})")
 
 
 def load_images(card: Mapping[str, Any]) -> LoadedImages:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from vlmrank.errors import VlmrankError
-from vlmrank.files import read_text
+from vlmrank.text import nearest
+from vlmrank.textfile import read_text
 
 CLIP_BENCHMARK = "clip-benchmark:"
 DEFAULT_TEMPLATES = ("a photo of a {c}.",)
@@ -35,43 +38,121 @@ class Prompts:
     domain: str = ""
 
 
+KEYS = ("name", "domain", "classes", "templates")
+TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
+
+
 def _checked(
-    classes: Sequence[object], templates: Sequence[object], where: str, domain: object = "", *, unique: bool = True
+    classes: Sequence[str], templates: Sequence[str], where: str, domain: str = "", *, unique: bool = True
 ) -> Prompts:
-    if not isinstance(classes, (list, tuple)) or not isinstance(templates, (list, tuple)):
-        raise VlmrankError(f"{where}: `classes` and `templates` must be lists, one entry a line")
-    names = tuple(str(name).strip() for name in classes)
-    prompts = tuple(str(template).strip() for template in templates)
+    names = tuple(name.strip() for name in classes)
+    prompts = tuple(template.strip() for template in templates)
     if any(not name for name in names):
         raise VlmrankError(f"{where}: class {names.index('')} of {len(names)} is empty; its index would be lost")
-    double = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if unique and double is not None:
-        raise VlmrankError(f"{where} has the class {double!r} twice")
+    if unique:
+        _check_unique(names, where)
     for prompt in prompts:
         if "{c}" not in prompt and "{}" not in prompt:
             raise VlmrankError(f"{where}: the template {prompt!r} has no {{c}} where the class name goes")
-    return Prompts(names, tuple(prompt.replace("{}", "{c}") for prompt in prompts), str(domain or ""))
+    return Prompts(names, tuple(prompt.replace("{}", "{c}") for prompt in prompts), domain)
+
+
+def _check_unique(names: Sequence[str], where: str) -> None:
+    """Refuse names that are one to a text tower, whose tokenizer folds case and white space."""
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(same_text(name), name)
+        if first != name:
+            raise VlmrankError(
+                f"{where} has the classes {first!r} and {name!r}, which are one text to the models. Say in words how "
+                "they differ, such as 'filled circle'."
+            )
+    if len(seen) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise VlmrankError(f"{where} has the class {double!r} twice")
+
+
+def same_text(name: str) -> str:
+    """What CLIP's tokenizers make of a class name: composed, in lower case, single spaces.
+
+    Examples
+    --------
+    >>> same_text("Polar  Bear") == same_text("polar bear")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def read_prompts(path: str | Path) -> Prompts:
-    """Read a class sheet: YAML (`classes`, optional `templates` and `domain`) or text with one class a line.
+    """Read a class sheet: YAML (`classes`, optional `templates`, `domain`, `name`) or text with one class a line.
+
+    Every scalar is text as it stands there: `no`, `007` and `null` are class names.
 
     Raises
     ------
-    VlmrankError : not readable, no classes, a class twice, a template without `{c}`.
+    VlmrankError : not readable, no classes, two classes that are one text, a template without `{c}`, an unknown or
+        double key, an entry that is no text; with the line.
     """
     path = Path(path)
-    try:
-        text = read_text(path)
-        if path.suffix.lower() not in (".yaml", ".yml"):
-            content = {"classes": [line for line in text.splitlines() if line.strip()]}
-        else:
-            content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VlmrankError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not content.get("classes"):
+    text = read_text(path)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        found = _checked([line for line in text.split("\n") if line.strip()], [], str(path))
+    else:
+        content = _read_yaml(text, path)
+        found = _checked(content.get("classes", []), content.get("templates", []), str(path), content.get("domain", ""))
+    if not found.classes:
         raise VlmrankError(f"{path} names no class; write a list under `classes:`, or one class a line in a .txt file")
-    return _checked(content["classes"], content.get("templates") or [], str(path), content.get("domain"))
+    if len(found.classes) == 1:
+        raise VlmrankError(f"{path} names one class; at least two are needed, since with one every model is right")
+    return found
+
+
+def _read_yaml(text: str, path: Path) -> dict[str, Any]:
+    """Texts and lists of texts by their key."""
+    try:
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise VlmrankError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    if root is None:
+        return {}
+    if not isinstance(root, yaml.MappingNode):
+        raise VlmrankError(f"{path} names no class: write the list under the key `classes:`")
+    content: dict[str, Any] = {}
+    for key, value in root.value:
+        where = f"{path}, line {key.start_mark.line + 1}"
+        name = _text(key, where, "a key")
+        if name not in KEYS:
+            hint = nearest(name, KEYS) or f"Known are {', '.join(KEYS)}."
+            raise VlmrankError(f"{where}: there is no such key {name!r}. {hint}")
+        if name in content:
+            raise VlmrankError(f"{where}: the key {name!r} is there twice")
+        content[name] = _entries(value, where, name) if name in ("classes", "templates") else _text(value, where, name)
+    return content
+
+
+def _entries(node: yaml.Node, where: str, name: str) -> list[str]:
+    if isinstance(node, yaml.ScalarNode) and not node.value and not node.style:
+        return []
+    _refuse_tag(node, where)
+    if not isinstance(node, yaml.SequenceNode):
+        raise VlmrankError(f"{where}: `{name}` must be a list, one entry a line, each after a dash")
+    place = where.rpartition(", line ")[0]
+    return [_text(entry, f"{place}, line {entry.start_mark.line + 1}", f"an entry of `{name}`") for entry in node.value]
+
+
+def _text(node: yaml.Node, where: str, what: str) -> str:
+    if isinstance(node, yaml.MappingNode) and node.value and isinstance(node.value[0][0], yaml.ScalarNode):
+        key = node.value[0][0].value
+        raise VlmrankError(f"{where}: {what} must be a text, not a key {key!r} with a value; put it in quotation marks")
+    if not isinstance(node, yaml.ScalarNode):
+        raise VlmrankError(f"{where}: {what} must be a text, not a list or a block of keys")
+    _refuse_tag(node, where)
+    return node.value
+
+
+def _refuse_tag(node: yaml.Node, where: str) -> None:
+    if node.tag not in TAGS:
+        raise VlmrankError(f"{where} cannot be read: the tag {node.tag} is not allowed; take it out")
 
 
 @cache

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from vlmrank.errors import VlmrankError
-from vlmrank.workflow.config import nearest
+from vlmrank.text import nearest
 
 # Not among them: LSUN, which unpickles a file of its folder unchecked, and what has no one label an image.
 CLASSIFICATION = frozenset(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from vlmrank.errors import VlmrankError
-from vlmrank.workflow.config import nearest
+from vlmrank.text import nearest
 from vlmrank.workflow.sheets import ModelRow
 
 ARCHITECTURES = Path(__file__).parent / "architectures.csv"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import jsonschema
 import yaml
 
 from vlmrank.errors import VlmrankError
+from vlmrank.text import nearest
 
 MISSING = "is missing"
 
@@ -82,22 +82,10 @@ def describe_allowed(schema: Mapping[str, Any]) -> str:
     elif above is not None:
         allowed += f" above {above}"
     if "pattern" in schema and "A-Za-z0-9" in schema["pattern"]:
-        allowed = "letters, digits and . _ + - only, a letter or digit first"
+        allowed = "letters, digits and . _ + - only, a letter or digit first, at most 200"
     elif schema.get("minLength"):
         allowed = "a text that is not empty"
     return allowed
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`Did you mean 'points'?`, or an empty text where nothing is near.
-
-    Examples
-    --------
-    >>> nearest("pionts", ["points", "nodes"])
-    "Did you mean 'points'?"
-    """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean '{close[0]}'?" if close else ""
 
 
 def problems(values: Mapping[str, Any], schema: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
@@ -119,7 +107,7 @@ def problems(values: Mapping[str, Any], schema: Mapping[str, Any]) -> list[tuple
         else:
             allowed = describe_allowed(error.schema)
             hint = nearest(str(error.instance), map(str, error.schema.get("enum", ())))
-            found.append((where, f"found {_show(error.instance)}, allowed is {allowed}. {hint}".strip()))
+            found.append((where, f"found {_short(_show(error.instance))}, allowed is {allowed}. {hint}".strip()))
     return found
 
 
@@ -171,6 +159,10 @@ def _describe(schema: Mapping[str, Any], name: str) -> str:
 
 def _either(options: Sequence[str]) -> str:
     return " or ".join([", ".join(options[:-1]), options[-1]] if len(options) > 1 else options)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:80]}... ({len(text)} characters)"
 
 
 def _show(value: Any) -> str:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import glob
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vlmrank.datasets.layout import any_image_below, classes_of_folders, is_system_folder, on_disk, tar_files
 from vlmrank.datasets.prompts import CLIP_BENCHMARK, read_prompts
 from vlmrank.errors import VlmrankError
-from vlmrank.files import read_text
-from vlmrank.workflow.config import nearest, problems, with_defaults
+from vlmrank.text import nearest
+from vlmrank.textfile import read_lines
+from vlmrank.workflow.config import problems, with_defaults
 
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
 RESERVED = ".weights"  # ranking/{target}.weights.csv stands beside ranking/{target}.csv
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
+PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 CLASS_FILES = (".yaml", ".yml", ".txt")
 
 
@@ -70,6 +71,12 @@ class DatasetRow:
         """The file of class names, where `classes` is one, else None."""
         return self.classes if self.classes and not self.classes.startswith(CLIP_BENCHMARK) else None
 
+    @property
+    def local(self) -> list[str]:
+        """The columns that name files and folders of the user."""
+        images = [name for name in ("path", "test") if not getattr(self, name).startswith(HUB)]
+        return [*(images if self.kind != "torchvision" else ()), *(["classes"] if self.class_file else ())]
+
     def paths(self) -> list[str]:
         """Files and folders of the user that the row names."""
         images = (self.path, self.test) if self.kind != "torchvision" else ()
@@ -83,51 +90,79 @@ class DatasetRow:
 def _read_sheet(path: str | Path, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     path = Path(path)
     known = list(schema["properties"])
-    try:
-        text = read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise VlmrankError(f"{path}: cannot be read ({error}); see docs for the columns {', '.join(known)}") from error
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
+    lines = [(number, line) for number, line in enumerate(read_lines(path), 1) if line.strip() and line[0] != "#"]
     if not lines:
         raise VlmrankError(f"{path}: there is no row; the first line names the columns: {', '.join(known)}")
-    rows = list(csv.reader([line for _, line in lines], delimiter="\t", quoting=csv.QUOTE_NONE))
-    header, wrong = [name.strip() for name in rows[0]], []
-    for name in header:
-        if name not in known:
+    header = [name.strip() for name in lines[0][1].rstrip("\t").split("\t")]
+    wrong = _check_header(path, header, schema)
+    if wrong:
+        raise VlmrankError("\n".join(wrong))
+    values = []
+    for number, line in lines[1:]:
+        row, told = _read_row(line, header, schema)
+        wrong += [f"{path}, line {number}{text}" for text in told]
+        values.append(with_defaults(row, schema) | {"line": number})
+    name = schema["required"][0]
+    lines_of: dict[str, dict[str, Any]] = {}
+    for row in values:
+        first = lines_of.setdefault(row[name].casefold(), row)
+        if first is row:
+            continue
+        same = first[name] == row[name]
+        why = "" if same else f", as {first[name]!r}: one file where a file system does not tell case"
+        wrong.append(
+            f"{path}, line {row['line']}, {name}: {row[name]!r} is on line {first['line']} already{why}. Rename one."
+        )
+    if not wrong and not values:
+        wrong.append(f"{path}: there is a header but no row. Add at least one {name}.")
+    if wrong:
+        raise VlmrankError("\n".join(wrong))
+    return values
+
+
+def _check_header(path: Path, header: Sequence[str], schema: Mapping[str, Any]) -> list[str]:
+    known = list(schema["properties"])
+    if len(header) == 1:
+        for separator, words in ((",", "commas"), (";", "semicolons"), (None, "spaces")):
+            names = [name.strip(' "') for name in header[0].split(separator)]
+            if len(names) > 1 and set(names) & set(known):
+                return [f"{path}: the columns are separated by {words}. The sheet is tab-separated: put tabs between."]
+    wrong = []
+    for name in dict.fromkeys(header):
+        if not name:
+            wrong.append(
+                f"{path}: column {header.index(name) + 1} of {len(header)} has no name. Take the extra tab away."
+            )
+        elif name not in known:
             hint = nearest(name, known) or f"Known columns: {', '.join(known)}."
-            if "," in name:
-                hint = "The sheet is tab-separated, not comma-separated."
             wrong.append(f"{path}: column {name!r}: there is no such column. {hint}")
-        elif header.count(name) > 1 and f"{path}: column {name!r}: is there twice." not in wrong:
+        elif header.count(name) > 1:
             wrong.append(f"{path}: column {name!r}: is there twice.")
     wrong += [
         f"{path}: column {name!r}: is missing. {schema['properties'][name]['description']}"
         for name in schema["required"]
         if name not in header
     ]
-    if wrong:
-        raise VlmrankError("\n".join(wrong))
-    values = []
-    for (number, _), row in zip(lines[1:], rows[1:], strict=True):
-        if len(row) > len(header):
-            wrong.append(f"{path}, line {number}: {len(row)} cells under {len(header)} columns ({', '.join(header)})")
-        cells = {name: cell.strip() for name, cell in zip(header, row, strict=False)}
-        present = {name: cell for name, cell in cells.items() if cell or name in schema["required"]}
-        present |= {name: "" for name in schema["required"] if name not in present}
-        for where, text in problems(present, schema):
-            wrong.append(f"{path}, line {number}, {' '.join(where)}: {text}")
-        values.append(with_defaults(present, schema) | {"line": number})
-    name = schema["required"][0]
-    lines_of: dict[str, int] = {}
-    for row in values:
-        first = lines_of.setdefault(row[name], row["line"])
-        if first != row["line"]:
-            wrong.append(f"{path}, line {row['line']}, {name}: {row[name]!r} is on line {first} already. Rename one.")
-    if not wrong and not values:
-        wrong.append(f"{path}: there is a header but no row. Add at least one {name}.")
-    if wrong:
-        raise VlmrankError("\n".join(wrong))
-    return values
+    return wrong
+
+
+def _read_row(line: str, header: Sequence[str], schema: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """The cells of a line, and what is wrong with them, each to follow `line <number>`."""
+    row = line.split("\t")
+    required = schema["required"]
+    cells = {name: cell.strip() for name, cell in zip(header, row, strict=False)}
+    present = {name: cell for name, cell in cells.items() if cell or name in required}
+    present |= {name: "" for name in required if name not in present}
+    surplus = [cell for cell in row[len(header) :] if cell.strip()]
+    if surplus:
+        return present, [f": {len(row)} cells under {len(header)} columns ({', '.join(header)})"]
+    if len(row) == 1 and len(required) > 1 and len(line.split()) >= len(required):
+        return present, [": there is no tab: the cells are separated by spaces. Put a tab between them."]
+    told = [f", {' '.join(where)}: {text}" for where, text in problems(present, schema)]
+    for name, cell in present.items():
+        if len(cell) > 1 and cell[0] == cell[-1] == '"':
+            told.append(f", {name}: {cell} is in quotation marks, which count as part of it here. Take them away.")
+    return present, told
 
 
 def read_models(path: str | Path, schema: Mapping[str, Any]) -> list[ModelRow]:
@@ -137,12 +172,25 @@ def read_models(path: str | Path, schema: Mapping[str, Any]) -> list[ModelRow]:
     ------
     VlmrankError : unknown, missing or double column; a value that the schema does not allow; two rows with one name.
     """
-    return [ModelRow(**row) for row in _read_sheet(path, schema)]
+    rows = [ModelRow(**row) for row in _read_sheet(path, schema)]
+    return [_place_model(row) for row in rows]
+
+
+def _place_model(row: ModelRow) -> ModelRow:
+    """The row with its paths as the disk has them."""
+    folder = {"architecture": LOCAL + on_disk(row.folder)} if row.folder else {}
+    checkpoint = {"pretrained": on_disk(row.checkpoint)} if row.checkpoint else {}
+    return replace(row, **folder, **checkpoint)
+
+
+def _place_dataset(row: DatasetRow) -> DatasetRow:
+    paths = {name: on_disk(getattr(row, name)) for name in row.local}
+    return replace(row, **paths)
 
 
 def read_datasets(path: str | Path, schema: Mapping[str, Any]) -> list[DatasetRow]:
     """The rows of a datasets sheet, in order; raises as `read_models` does, and where there is no source to rank by."""
-    rows = [DatasetRow(**row) for row in _read_sheet(path, schema)]
+    rows = [_place_dataset(DatasetRow(**row)) for row in _read_sheet(path, schema)]
     for row in rows:
         if row.dataset.endswith(RESERVED):
             raise VlmrankError(
@@ -190,11 +238,19 @@ def check_inputs(
     """
     wrong = []
     for row in models:
-        wrong += [f"{models_sheet}, line {row.line}, {text}" for text in _check_model(row, made)]
+        wrong += [f"{models_sheet}, line {row.line}, {text}" for text in _looked_at(_check_model, row, made)]
     for row in datasets:
-        wrong += [f"{datasets_sheet}, line {row.line}, {text}" for text in _check_dataset(row, made)]
+        wrong += [f"{datasets_sheet}, line {row.line}, {text}" for text in _looked_at(_check_dataset, row, made)]
     if wrong:
         raise VlmrankError("\n".join(wrong))
+
+
+def _looked_at(check: Callable[..., list[str]], row: Any, made: Callable[[str], bool]) -> list[str]:
+    """What a check finds; a place that the system refuses to look at is a finding as well."""
+    try:
+        return check(row, made)
+    except OSError as error:
+        return [f"path: {error.filename} cannot be looked at ({error.strerror})"]
 
 
 def _check_model(row: ModelRow, made: Callable[[str], bool]) -> list[str]:
@@ -224,8 +280,13 @@ def _check_dataset(row: DatasetRow, made: Callable[[str], bool]) -> list[str]:
             wrong.append(f"{column}: the folder {path} of {row.dataset} {what}. {_look(path)}")
         elif row.kind == "csv" and not path.is_file():
             wrong.append(f"{column}: the list {path} of {row.dataset} does not exist. {_look(path)}")
-        elif row.kind == "webdataset" and not path.is_dir() and not tar_files(value):
-            wrong.append(f"{column}: no tar file fits {value} of {row.dataset}. {_look(path)}")
+        elif row.kind == "webdataset" and not path.is_dir():
+            files = tar_files(value)
+            packed = next((name for name in files if Path(name).suffix.lower() in PACKED), None)
+            if not files:
+                wrong.append(f"{column}: no tar file fits {value} of {row.dataset}. {_look(path)}")
+            elif packed:
+                wrong.append(f"{column}: {packed} of {row.dataset} is compressed; images are read in place: unpack it.")
     if row.class_file is None or made(row.class_file) or wrong:
         return wrong
     path = Path(row.class_file)
@@ -247,37 +308,17 @@ def _check_dataset(row: DatasetRow, made: Callable[[str], bool]) -> list[str]:
     return wrong
 
 
-def class_of_folder(folder: str, classes: Sequence[str]) -> int | None:
-    """Index of the class that a folder `<class>` or `<index>_<class>` stands for, or None.
-
-    Examples
-    --------
-    >>> class_of_folder("001_polar bear", ["cat", "polar bear"])
-    1
-    >>> class_of_folder("dog", ["cat", "polar bear"]) is None
-    True
-    """
-
-    def plain(name: str) -> str:
-        return re.sub(r"[\W_]+", " ", name).strip().casefold()
-
-    if folder in classes:
-        return list(classes).index(folder)
-    by_name = {plain(name): index for index, name in enumerate(classes)}
-    if plain(folder) in by_name:
-        return by_name[plain(folder)]
-    numbered = re.fullmatch(r"(\d+)_(.*)", folder)
-    if numbered and int(numbered[1]) < len(classes) and plain(numbered[2]) == plain(classes[int(numbered[1])]):
-        return int(numbered[1])
-    return None
-
-
 def _check_folders(path: Path, classes: Sequence[str], sheet: Path) -> list[str]:
-    folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    strange = [name for name in folders if class_of_folder(name, classes) is None]
+    folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not is_system_folder(entry.name))
+    try:
+        found = classes_of_folders(folders, classes)
+    except VlmrankError as error:
+        return [f"{path}, with {sheet}: {error}"]
+    strange = [name for name in folders if found[name] is None and any_image_below(path / name)]
     if not strange:
         return []
-    hint = nearest(re.sub(r"^\d+_", "", strange[0]), classes) or f"The sheet has {', '.join(classes[:8])}."
+    bare = re.sub(r"^[0-9]+_", "", strange[0])
+    hint = nearest(bare, classes) or f"The sheet has {', '.join(classes[:8])}."
     more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
     return [
         f"the class folder {path / strange[0]}{more} fits no class of {sheet} (folders are named <class> or "
@@ -296,25 +337,6 @@ def files_of(path: str) -> list[str]:
         model = [entry for entry in inside if entry.suffix in (".json", *CHECKPOINTS)]
         return [path, *map(str, model), *(str(entry) for entry in inside if entry.is_dir())]
     return [path] if place.is_file() else tar_files(path)
-
-
-def tar_files(pattern: str) -> list[str]:
-    """Files of a tar pattern with braces `{000..012}` or wildcards, those that exist, in order.
-
-    Examples
-    --------
-    >>> tar_files("nowhere/{00..02}.tar")
-    []
-    """
-    patterns = [pattern]
-    for found in re.finditer(r"\{(\d+)\.\.(\d+)\}", pattern):
-        low, high = found[1], found[2]
-        patterns = [
-            part.replace(found[0], str(number).zfill(len(low)), 1)
-            for part in patterns
-            for number in range(int(low), int(high) + 1)
-        ]
-    return [name for part in patterns for name in sorted(glob.glob(part))]  # noqa: PTH207
 
 
 def _look(path: Path) -> str:

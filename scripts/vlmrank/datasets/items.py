@@ -1,0 +1,55 @@
+"""The images of a dataset as a list of items, before any is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a source.
+
+    Attributes
+    ----------
+    id : unique within the source, and the same wherever the source lies on disk.
+    place : what `read_image` needs: `path` (and `offset`, `size`, or `torchvision`, `index`).
+    label : index into the class names, -1 where unknown.
+    """
+
+    id: str
+    place: Mapping[str, Any]
+    label: int = -1
+
+
+@dataclass(frozen=True)
+class Source:
+    """All images of one source, in a fixed order.
+
+    Attributes
+    ----------
+    items : the images.
+    labelled : whether every image has a label.
+    classes : names that the source itself brings, in the order of the labels; may be empty.
+    templates : that the source itself brings.
+    unlabelled : where some images have a label and others not, how many and the first that has none.
+    left_out : files and members that are no image here, named by the reason.
+    """
+
+    items: Sequence[Item]
+    labelled: bool = False
+    classes: Sequence[str] = field(default_factory=list)
+    templates: Sequence[str] = field(default_factory=list)
+    unlabelled: str = ""
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def source_of(items: Sequence[Item], *, places: Sequence[str] = (), **facts: Any) -> Source:
+    """A source that is labelled if all of its items are; `places` say where each stands, for the message."""
+    missing = [number for number, item in enumerate(items) if item.label < 0]
+    told = ""
+    if 0 < len(missing) < len(items):
+        first = places[missing[0]] if places else items[missing[0]].id
+        told = f"{len(missing)} of {len(items)} images {'has' if len(missing) == 1 else 'have'} no label ({first})"
+    return Source(items, labelled=bool(items) and not missing, unlabelled=told, **facts)
