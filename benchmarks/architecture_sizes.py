@@ -20,6 +20,7 @@ from open_clip.model import _build_vision_tower
 from vlmrank.errors import VlmrankError
 from vlmrank.models.hub import hub_cache
 from vlmrank.models.load import build_on_meta, family_of, image_gflops, visual_blocks
+from vlmrank.models.model_config import ModelConfig
 
 TARGET = Path(__file__).resolve().parent.parent / "scripts" / "vlmrank" / "models" / "architectures.csv"
 
@@ -43,7 +44,7 @@ def measure(architecture: str) -> dict[str, object]:
     """One row of the table."""
     config = copy.deepcopy(open_clip.get_model_config(architecture))
     try:
-        model = build_on_meta(architecture)
+        model = build_on_meta(ModelConfig(open_clip.get_model_config(architecture)))
         parameters = sum(parameter.numel() for parameter in model.parameters())
     except VlmrankError:
         model, parameters = ImageTowerOnly(config), None

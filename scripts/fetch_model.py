@@ -14,6 +14,7 @@ def main(snakemake) -> None:
         row["pretrained"] or None,
         cache=snakemake.config["cache"],
         family=row["family"] or None,
+        tokenizer=row["tokenizer"],
     )
     write_json(snakemake.output[0], card)
     announce(f"{row['model']}: {'ready' if card['status'] == 'ok' else 'FAILED: ' + card['reason']}")

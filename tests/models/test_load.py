@@ -152,10 +152,16 @@ def test_a_git_lfs_pointer(folder):
     [
         (lambda place: (place / "open_clip_config.json").unlink(), "no open_clip_config.json"),
         (lambda place: (place / "open_clip_model.safetensors").unlink(), "holds no weights"),
-        (lambda place: (place / "open_clip_config.json").write_text("{"), "cannot be built"),
+        (lambda place: (place / "open_clip_config.json").write_text("{"), "cannot be read as JSON"),
         (lambda place: (place / "open_clip_config.json").write_text("{}"), "model_cfg"),
         (
             lambda place: (place / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 1}}'),
+            "has no vision_cfg, text_cfg",
+        ),
+        (
+            lambda place: (place / "open_clip_config.json").write_text(
+                json.dumps({"model_cfg": {**TINY, "text_cfg": {**TINY["text_cfg"], "heads": 3}}})
+            ),
             "cannot be built",
         ),
     ],

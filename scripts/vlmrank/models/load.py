@@ -23,8 +23,18 @@ from torch import nn
 
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.models.blocks import visual_blocks
-from vlmrank.models.hub import HubError, hub_cache, hub_is_reachable
+from vlmrank.models.hub import HubError, hub_cache, hub_file, hub_is_reachable
+from vlmrank.models.model_config import CONFIG_FILE, ModelConfig, read_model_config
+from vlmrank.models.open_clip_adapter import registered
 from vlmrank.models.registry import better_architecture
+from vlmrank.models.tokenizer import (
+    TokenizerSource,
+    check_text_tower,
+    find_tokenizer,
+    load_tokenizer,
+    no_remote_code,
+    vouched,
+)
 from vlmrank.models.weights import HUB, LOCAL, check_weights, file_sha256, find_weights, source_of
 from vlmrank.store import FAILED, OK
 
@@ -95,6 +105,7 @@ def fetch_model(
     cache: str | os.PathLike[str] | None = None,
     family: str | None = None,
     offline: bool = False,
+    tokenizer: str = "",
 ) -> dict[str, Any]:
     """Find or download one model's weights, check them without running code of theirs, and describe the model.
 
@@ -108,6 +119,7 @@ def fetch_model(
     cache : folder that downloads are kept in.
     family : overrides the family read off the name.
     offline : stay off the network.
+    tokenizer : repository of the hub that the tokenizer comes from, if the user names one.
 
     Returns
     -------
@@ -117,18 +129,15 @@ def fetch_model(
     card = _empty_card(model, architecture, pretrained, family)
     try:
         weights = find_weights(architecture, pretrained, cache=cache, offline=offline)
-        check_weights(weights.path)
-        card.update(
-            source=weights.source,
-            path=str(weights.path),
-            revision=weights.revision,
-            bytes=weights.path.stat().st_size,
-            weights_sha256=file_sha256(weights.path),
-        )
-        on_hub = weights.source in ("tag", "hf-hub")
-        with hub_cache(cache, offline=offline or (on_hub and not hub_is_reachable())), _quiet():
-            card.update(_describe(architecture, pretrained, cache))
-            _tokenizer(architecture, cache)
+        card.update(source=weights.source, path=str(weights.path), revision=weights.revision)
+        config = _config(card, cache=cache, offline=offline)
+        parts = [config.model["text_cfg"].get(name) for name in ("hf_tokenizer_name", "hf_model_name")]
+        on_hub = weights.source in ("tag", "hf-hub") or tokenizer or any(parts)
+        with hub_cache(cache, offline=bool(offline or (on_hub and not hub_is_reachable()))), _quiet():
+            source = _tokenizer_source(config, architecture, tokenizer, cache=cache, offline=offline)
+            card.update(_describe(config, source, cache=cache))
+        check_weights(weights.path, parameters=card["parameters"])
+        card.update(bytes=weights.path.stat().st_size, weights_sha256=file_sha256(weights.path))
         card["mismatches"] = _mismatches(card)
     except VlmrankError as error:
         card.update(status=FAILED, reason=str(error))
@@ -144,7 +153,9 @@ def _empty_card(model: str, architecture: str, pretrained: str | None, family: s
         "source": source_of(architecture, pretrained),
         "path": "",
         "weights_sha256": "",
+        "config": {},
         "config_sha256": "",
+        "tokenizer": {},
         "revision": "",
         "bytes": None,
         "parameters": None,
@@ -179,26 +190,53 @@ def _explain(error: BaseException) -> str:
     return f"{text[:300]}{'...' if len(text) > 300 else ''}" or type(error).__name__
 
 
-def build_on_meta(architecture: str, pretrained: str | None = None, *, cache: str | os.PathLike[str] | None = None):
+def _config(card: Mapping[str, Any], *, cache: str | os.PathLike[str] | None, offline: bool) -> ModelConfig:
+    """The configuration of a card's model: OpenCLIP's own, or what passes of its folder's or its repository's."""
+    architecture = card["architecture"]
+    if architecture.startswith(LOCAL):
+        return read_model_config(Path(architecture.removeprefix(LOCAL)) / CONFIG_FILE)
+    if architecture.startswith(HUB):
+        return read_model_config(hub_file(architecture.removeprefix(HUB), CONFIG_FILE, cache=cache, offline=offline))
+    entry = get_pretrained_cfg(architecture, card["pretrained"]) if card["source"] == "tag" else {}
+    preprocess = {name: entry[name] for name in PREPROCESS_KEYS if entry.get(name) is not None}
+    return ModelConfig(open_clip.get_model_config(architecture), preprocess)
+
+
+def _build(config: ModelConfig, weights: str | None, device: str):
+    """Build a model by OpenCLIP from a checked configuration; `weights` is a file or None."""
+    preprocess = {name: value for name, value in config.preprocess.items() if name != "size"}  # the tower's size counts
+    with registered(config.model) as name, no_remote_code():
+        return open_clip.create_model(
+            name,
+            weights,
+            device=device,
+            load_weights=weights is not None,
+            require_pretrained=weights is not None,
+            pretrained_text=False,
+            weights_only=True,
+            force_preprocess_cfg=preprocess,
+        )
+
+
+def build_on_meta(config: ModelConfig):
     """Build a model without weights and without memory, to count its parameters and operations.
 
     Raises
     ------
-    VlmrankError : its config cannot be built.
+    VlmrankError : it cannot be built from this configuration.
     """
-    options = {"load_weights": False, "pretrained_text": False, "cache_dir": cache}
     try:
         try:
             with torch.device("meta"):
-                return open_clip.create_model(architecture, pretrained, device="meta", **options)
+                return _build(config, None, "meta")
         except NotImplementedError:  # an architecture that computes with its weights while it is built
-            return open_clip.create_model(architecture, pretrained, device="cpu", **options)
+            return _build(config, None, "cpu")
     except VlmrankError:
         raise
     except OSError as error:
-        raise HubError(f"{architecture}: a part of its config must be downloaded first: {_explain(error)}") from error
-    except Exception as error:  # a config may hold anything
-        raise VlmrankError(f"{architecture}: the model cannot be built from its config: {_explain(error)}") from error
+        raise HubError(f"a part of the model must be downloaded first: {_explain(error)}") from error
+    except Exception as error:  # keys that are right each may not fit each other
+        raise VlmrankError(f"the model cannot be built from its configuration: {_explain(error)}") from error
 
 
 def _pair(size: int | tuple[int, int] | list[int]) -> list[int]:
@@ -230,35 +268,63 @@ def activation_of(visual: nn.Module) -> str:
     return max(counts, key=counts.get) if counts else ""
 
 
-def _describe(architecture: str, pretrained: str | None, cache: str | os.PathLike[str] | None) -> dict[str, Any]:
-    model = build_on_meta(architecture, pretrained or None, cache=cache).eval()  # batch norm of one image
-    config = open_clip.factory.get_model_config(architecture) if not architecture.startswith(HUB) else None
+def _describe(config: ModelConfig, source: TokenizerSource, *, cache: str | os.PathLike[str] | None) -> dict[str, Any]:
+    tokenizer = load_tokenizer(config.model["text_cfg"], source, cache=cache)
+    model = build_on_meta(config).eval()  # batch norm of one image
+    _check_tokens(tokenizer, model)
     preprocess = {name: model.visual.preprocess_cfg[name] for name in PREPROCESS_KEYS}
     return {
-        "config_sha256": _config_hash(config) if config else "",
+        "config": {"model": _plain(config.model), "preprocess": _plain(config.preprocess)},
+        "config_sha256": _config_hash(config, source),
+        "tokenizer": {"source": source.place, "revision": source.revision},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "image_parameters": sum(parameter.numel() for parameter in model.visual.parameters()),
         "gflops": image_gflops(model),
         "image_size": _pair(model.visual.image_size),
-        "embed_dim": (config or {}).get("embed_dim") or getattr(model.visual, "output_dim", None),
+        "embed_dim": config.model["embed_dim"],
         "activation": activation_of(model.visual),
-        "preprocess": {name: _plain(value) for name, value in preprocess.items()},
+        "preprocess": _plain(preprocess),
     }
 
 
 def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def _config_hash(config: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+def _config_hash(config: ModelConfig, source: TokenizerSource) -> str:
+    """Hash of the architecture, and of the tokenizer where the sheet names one."""
+    content = {**config.model, "tokenizer": source.place} if source.named else config.model
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _tokenizer(architecture: str, cache: str | os.PathLike[str] | None):
-    try:
-        return open_clip.get_tokenizer(architecture, cache_dir=str(cache) if cache else None)
-    except Exception as error:  # the hub's tokenizers raise classes of their own
-        raise VlmrankError(f"{architecture}: its tokenizer cannot be had: {_explain(error)}") from error
+def _tokenizer_source(
+    config: ModelConfig, architecture: str, named: str, *, cache: str | os.PathLike[str] | None, offline: bool
+) -> TokenizerSource:
+    """Where the tokenizer comes from; repositories that a configuration names are looked at before they are used."""
+    text = config.model["text_cfg"]
+    folder = architecture.removeprefix(LOCAL) if architecture.startswith(LOCAL) else ""
+    own = architecture.removeprefix(HUB) if architecture.startswith(HUB) else ""
+    if text.get("hf_model_name"):
+        tower = vouched(text["hf_model_name"], "hf_model_name", own=own, named=named)
+        check_text_tower(tower, cache=cache, offline=offline)
+    return find_tokenizer(text, folder=folder, own=own, named=named, cache=cache, offline=offline)
+
+
+def _check_tokens(tokenizer: Callable, model: nn.Module) -> None:
+    """Refuse a tokenizer that gives tokens which the text tower has no embedding for."""
+    text = getattr(model, "text", model)
+    embedding = getattr(text, "token_embedding", None)
+    if embedding is None:
+        embedding = text.transformer.get_input_embeddings()
+    largest = int(tokenizer(["a photo of a zebra."]).max())
+    if largest >= embedding.num_embeddings:
+        raise VlmrankError(
+            f"its tokenizer gives the token {largest}, but its text tower knows {embedding.num_embeddings} tokens "
+            "(text_cfg.vocab_size): it is the tokenizer or the configuration of another model"
+        )
 
 
 def registered_as(card: Mapping[str, Any]) -> list[tuple[str, str, dict]]:
@@ -328,6 +394,7 @@ def load_model(
     precision: str = "float32",
     offline: bool = True,
     card: Mapping[str, Any] | None = None,
+    tokenizer: str = "",
 ) -> LoadedModel:
     """Load a model by its name, with the preprocessing and activation of its own config.
 
@@ -339,6 +406,7 @@ def load_model(
     precision : `float32`, `tf32` and `bfloat16` (both with float32 weights) or `float64`.
     offline : stay off the network.
     card : the model's card, if there is one; without it the weights are hashed and described here.
+    tokenizer : as in `fetch_model`, where there is no card.
 
     Raises
     ------
@@ -346,7 +414,7 @@ def load_model(
     VlmrankError : device or precision is not available.
     """
     if not card:
-        card = fetch_model("", architecture, pretrained, cache=cache, offline=offline)
+        card = fetch_model("", architecture, pretrained, cache=cache, offline=offline, tokenizer=tokenizer)
     named = {**card, "architecture": architecture, "pretrained": pretrained or ""}
     return load_from_card(named, cache=cache, device=device, precision=precision, offline=offline)
 
@@ -381,16 +449,10 @@ def load_from_card(
         raise FailedPair(f"the weights {path} are gone or have changed since they were fetched: run fetch_model again")
     try:
         with hub_cache(cache, offline=offline), _quiet():
-            model = open_clip.create_model(
-                card["architecture"],
-                card["pretrained"] or None,
-                device="cpu",
-                cache_dir=str(cache) if cache else None,
-                require_pretrained=True,
-                pretrained_text=False,
-                weights_only=True,
-            )
-            tokenizer = _tokenizer(card["architecture"], cache)
+            config = ModelConfig(**card["config"])
+            source = TokenizerSource(card["tokenizer"]["source"], card["tokenizer"]["revision"])
+            tokenizer = load_tokenizer(config.model["text_cfg"], source, cache=cache)
+            model = _build(config, str(path), "cpu")
     except VlmrankError as error:
         raise FailedPair(str(error)) from error
     except Exception as error:  # broken weights raise whatever they make the loader stumble over

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlmrank.errors import VlmrankError
+from vlmrank.files import MIB, MOST_WEIGHTS, open_regular, size_of
 from vlmrank.models.hub import MissingFileError, hub_file, is_in_cache, revision_of, url_file
+from vlmrank.models.model_config import CONFIG_FILE
+from vlmrank.models.pickled import check_packing
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 PICKLED = (".pt", ".pth", ".bin")
+BYTES_PER_PARAMETER = 32  # in float64: weights, an average of them, and two moments of the optimiser
 SUFFIXES = (".safetensors", *PICKLED)
 HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order in which OpenCLIP looks
-TEMPLATE_CONFIG = "open_clip_config.json"
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def find_weights(
         return Weights(source, _in_folder(Path(architecture.removeprefix(LOCAL))))
     if source == "hf-hub":
         repository = architecture.removeprefix(HUB)
-        hub_file(repository, TEMPLATE_CONFIG, cache=cache, offline=offline)
+        hub_file(repository, CONFIG_FILE, cache=cache, offline=offline)
         path = _from_hub(HubPlace(repository, HUB_NAMES), cache, offline)
         return Weights(source, path, revision_of(path))
     if architecture not in open_clip.list_models():
@@ -129,8 +132,8 @@ def find_weights(
 
 
 def _in_folder(folder: Path) -> Path:
-    if not (folder / TEMPLATE_CONFIG).is_file():
-        raise VlmrankError(f"{folder} holds no {TEMPLATE_CONFIG}")
+    if not (folder / CONFIG_FILE).is_file():
+        raise VlmrankError(f"{folder} holds no {CONFIG_FILE}")
     from open_clip.factory import _find_checkpoint_in_dir  # the file that OpenCLIP will load
 
     found = _find_checkpoint_in_dir(folder)
@@ -139,17 +142,29 @@ def _in_folder(folder: Path) -> Path:
     return Path(found)
 
 
-def check_weights(path: Path) -> None:
+def check_weights(path: Path, *, parameters: int | None = None) -> None:
     """Read a weights file's table of contents and refuse what cannot be read, or only by running code from inside it.
+
+    Parameters
+    ----------
+    parameters : of the architecture, if known: a file that holds far more than a training state of it is not read.
 
     Raises
     ------
-    VlmrankError : incomplete, not a weights file, or a pickle that is more than tensors.
+    VlmrankError : incomplete, not a weights file, too large, or a pickle that is more than tensors.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size < 1024 and file.read(40).startswith(b"version https://git-lfs"):
-            raise VlmrankError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` there")
+    try:
+        with open_regular(path, most=MOST_WEIGHTS) as file:
+            size, start = path.stat().st_size, file.read(40)
+    except OSError as error:
+        raise VlmrankError(f"{path} cannot be read ({error.strerror or error})") from error
+    if size < 1024 and start.startswith(b"version https://git-lfs"):
+        raise VlmrankError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` there")
+    if parameters is not None and size > BYTES_PER_PARAMETER * parameters + MIB:
+        raise VlmrankError(
+            f"{path} has {size_of(size)}; the architecture has {parameters / 1e6:,.1f} million parameters, of which "
+            f"even a training state takes no more than {size_of(BYTES_PER_PARAMETER * parameters + MIB)}"
+        )
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
@@ -160,6 +175,7 @@ def check_weights(path: Path) -> None:
         except (SafetensorError, OSError) as error:
             raise VlmrankError(f"{path} is no complete safetensors file ({error}); fetch or copy it again") from error
         return
+    check_packing(path)
     import torch
 
     try:
@@ -174,7 +190,7 @@ def check_weights(path: Path) -> None:
             f"{path} is refused: reading it would run code from inside it, not only load tensors; save the state_dict "
             "alone, best as safetensors"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (RuntimeError, MemoryError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
         if "TorchScript" in str(error):
             raise VlmrankError(
                 f"{path} is refused: it is a TorchScript program, not only tensors; save its state_dict as safetensors"

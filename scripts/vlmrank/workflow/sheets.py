@@ -31,6 +31,7 @@ class ModelRow:
     architecture: str
     pretrained: str = ""
     family: str = ""
+    tokenizer: str = ""
     line: int = 0
 
     @property
