@@ -53,7 +53,7 @@ class Workspace:
         """Run Snakemake there, by default without any profile, and return what it printed."""
         command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--workflow-profile", profile]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        environment.pop("PYTHONPATH", None)
+        environment["PYTHONPATH"] = str(self.folder / "scripts")  # and not an installed copy of another tree
         environment.pop("VLMRANK_RUN_LOG", None)
         return subprocess.run(
             [*command, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, check=False

@@ -1,0 +1,82 @@
+"""What keeps the library easy to find one's way in. `python tests/architecture.py` prints the import graph.
+
+Each list of exceptions may only shrink: a new name in it is an error, and so is one that is no exception any more.
+"""
+
+import architecture
+import pytest
+
+UPWARD = {
+    "models.registry -> workflow.sheets",
+    "published.evaluate -> report.build",
+    "ranking -> store",
+}
+CIRCLES = [{"models.registry", "models.load"}]
+LONG_FILES = {"conductance.layer", "evaluation.evidence", "models.load"}
+LONG_FUNCTIONS = {
+    "accuracy.measured:measure_accuracies",
+    "datasets.prepare:prepare_dataset",
+    "evaluation.evidence:gather_evidence",
+    "ranking:aggregate_ranks",
+    "report.answer:_evidence",
+    "report.collect:collect",
+    "workflow.run_size:run_size",
+}
+MANY_PARAMETERS = {
+    "accuracy.measured:measure_accuracies",
+    "conductance.adaptive:_refine_group",
+    "conductance.adaptive:_refine_secant",
+    "conductance.adaptive:refine_conductance",
+    "conductance.layer:layer_conductance",
+    "datasets.prepare:prepare_dataset",
+    "evaluation.evidence:gather_evidence",
+    "jobs.compute_conductance:compute_conductance",
+    "ranking:aggregate_ranks",
+    "report.build:build_report",
+    "workflow.run_size:run_size",
+}
+PRIVATE_NAMES = {
+    "conductance.layer: h._version",
+    "conductance.layer: kept._version",
+    "conductance.strides: torch.nn.modules.batchnorm._BatchNorm",
+    "models.blocks: torch.utils._python_dispatch._python_dispatch",
+    "models.hub: huggingface_hub._CACHED_NO_EXIST",
+    "models.load: open_clip.pretrained._PRETRAINED",
+    "models.weights: open_clip.factory._find_checkpoint_in_dir",
+}
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert {architecture.room_of(name) for name in architecture.modules()} <= set(architecture.ROOMS)
+
+
+def test_no_room_imports_from_above():
+    assert architecture.upward() == UPWARD
+
+
+def test_no_circle():
+    assert architecture.circles() == CIRCLES
+
+
+def test_files_of_at_most_400_lines():
+    long = {
+        name
+        for name, path in architecture.modules().items()
+        if len(path.read_text().splitlines()) > architecture.MAX_LINES_OF_FILE
+    }
+    assert long == LONG_FILES
+
+
+@pytest.mark.parametrize(
+    ("measure", "limit", "exceptions"),
+    [
+        (architecture.lines_of, architecture.MAX_LINES_OF_FUNCTION, LONG_FUNCTIONS),
+        (architecture.parameters_of, architecture.MAX_PARAMETERS, MANY_PARAMETERS),
+    ],
+)
+def test_functions_are_short_and_take_few_parameters(measure, limit, exceptions):
+    assert {name for name, node in architecture.functions() if measure(node) > limit} == exceptions
+
+
+def test_private_names_of_other_packages_stay_in_their_adapter():
+    assert architecture.private_names() == PRIVATE_NAMES
