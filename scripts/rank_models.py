@@ -11,7 +11,8 @@ from vlmrank.workflow.job_log import announce, job, recommendation
 
 def main(snakemake) -> None:
     """Rank all models for one target."""
-    models, sources, options = snakemake.params.models, snakemake.params.sources, snakemake.params.options
+    models, options = snakemake.params.models, snakemake.params.options
+    sources = sorted(snakemake.params.sources)  # the order in the sheet decides nothing, not even a bootstrap draw
     target = snakemake.wildcards.target
     found = [read_dcd(path) for path in snakemake.input.dcd]
     order = [[list(one.datasets).index(name) for name in sources] for one in found]

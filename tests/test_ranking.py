@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vlmrank.ranking import aggregate_ranks, percentile_ranks, source_weights
+from vlmrank.ranking import aggregate_ranks, percentile_ranks, source_weights, tied_ranks
 
 NAN = np.nan
 
@@ -159,18 +159,81 @@ def test_an_extra_statistic_of_each_image_is_resampled_with_the_images():
     assert ranked_first[np.delete(np.arange(9), 3)[first > 0.1]].all()
 
 
-def test_refuses():
+def test_refuses_shapes_and_an_unknown_score():
     accuracy, per_image = bench()
     dcd = per_image.mean(axis=2)
-    for options in (
-        {"kappa": 0.0},
-        {"by": "fused"},
-        {"by": "name"},
-        {"per_image": per_image[:3]},
-        {"shrink": 1.5},
-        {"extra": np.ones(3)},
-    ):
+    for options in ({"by": "fused"}, {"by": "name"}, {"per_image": per_image[:3]}, {"extra": np.ones(3)}):
         with pytest.raises(ValueError):
             aggregate_ranks(accuracy, dcd, **options)
     with pytest.raises(ValueError):
         aggregate_ranks(accuracy, dcd[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fuse": NAN}, "fuse must be finite and not negative, not nan"),
+        ({"fuse": np.inf}, "not inf"),
+        ({"fuse": -1.0}, "not -1"),
+        ({"kappa": 0.0}, "kappa must be positive, not 0"),
+        ({"kappa": NAN}, "not nan"),
+        ({"shrink": 1.5}, "from 0 to 1, not 1.5"),
+        ({"shrink": NAN}, "not nan"),
+        ({"level": 1.0}, "level must be between 0 and 1"),
+        ({"bootstrap": -1}, "bootstrap not negative"),
+    ],
+)
+def test_an_option_out_of_range_is_refused_with_its_value(options, words):
+    accuracy, per_image = bench()
+    with pytest.raises(ValueError, match=words):
+        aggregate_ranks(accuracy, per_image.mean(axis=2), extra=np.ones(9), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("accuracy", 50.0, r"accuracy\[2, 1\] is 50: an accuracy is a share from 0 to 1"),
+        ("accuracy", -3.0, r"accuracy\[2, 1\] is -3"),
+        ("accuracy", np.inf, r"accuracy\[2, 1\] is inf"),
+        ("dcd", np.inf, r"dcd\[2, 1\] is inf: a divergence is finite"),
+        ("per_image", -np.inf, r"per_image\[2, 1\, 0] is -inf"),
+        ("extra", np.inf, r"extra\[2, 1\] is inf: a statistic is finite"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_place(name, value, words):
+    accuracy, per_image = bench()
+    given = {"accuracy": accuracy, "dcd": per_image.mean(axis=2), "per_image": per_image, "extra": np.ones((9, 7))}
+    given[name][(2, 1, 0)[: given[name].ndim]] = value
+    with pytest.raises(ValueError, match=words):
+        aggregate_ranks(**given)
+
+
+def test_a_negative_count_of_a_source_is_refused():
+    with pytest.raises(ValueError, match="count must not be negative, and is -1"):
+        weights_of([1.0, 2.0], count=np.array([1.0, -1.0]))
+
+
+def test_equal_scores_share_a_rank_whatever_rounding_says():
+    # rows 0 and 1 rank alike on sources that weigh the same: only the order of the sum differs
+    accuracy = np.array(
+        [[0.9, 0.5, 0.5, 0.9, 0.5, 0.5], [0.5, 0.9, 0.5, 0.5, 0.9, 0.5], [0.5, 0.5, 0.9, 0.5, 0.5, 0.9]]
+    )
+    dcd = np.full((3, 6), 0.1)
+    for order in (np.arange(6), np.array([5, 3, 1, 0, 4, 2])):
+        found = aggregate_ranks(accuracy[:, order], dcd)
+        np.testing.assert_array_equal(found.rank, [2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(tied_ranks([0.1 + 0.2, 0.3, 0.6, NAN, 0.3 - 1e-6]), [2.5, 2.5, 4.0, NAN, 1.0])
+    np.testing.assert_array_equal(
+        tied_ranks([[-np.inf, 0.0, -np.inf], [2.0, 1.0, 1.0]]), [[1.5, 3, 1.5], [3, 1.5, 1.5]]
+    )
+
+
+def test_the_order_of_the_sources_decides_no_rank():
+    generator = np.random.default_rng(3)
+    accuracy = generator.integers(0, 3, size=(12, 8)) / 2  # many ties
+    dcd = np.full((12, 8), 0.3)
+    expected = aggregate_ranks(accuracy, dcd).rank
+    assert len(set(expected)) < 12
+    for _ in range(50):
+        order = generator.permutation(8)
+        np.testing.assert_array_equal(aggregate_ranks(accuracy[:, order], dcd).rank, expected)

@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 from vlmrank.store import FAILED, OK
 
 CHUNK = 4_000_000  # numbers held at once by the bootstrap
+TIE = 1e-9  # scores that differ by less are equal: rounding, and with it the order of the sources, decides nothing
 NO_ACCURACY = "no accuracy of this model is known on any source"
 
 
@@ -23,7 +24,7 @@ class Ranking:
     ----------
     score : [M], weighted mean of percentile ranks, in (0, 1), higher is better.
     fused : [M], standardised score plus `fuse` times the standardised extra statistic; nan where there is none.
-    rank : [M], 1 is the best; ties averaged; by `score` or `fused`, as asked.
+    rank : [M], 1 is the best; by `score` or `fused`, as asked. Equal scores (`TIE`) share the mean of their ranks.
     rank_low, rank_high : [M], bootstrap interval of the rank; nan without a bootstrap.
     p_top5 : [M], share of the bootstrap draws in which the model is among the first five; nan without a bootstrap.
     weights : [M, S], model-specific task similarity, rows sum to 1, 0 where a source is not usable.
@@ -38,6 +39,35 @@ class Ranking:
     weights: np.ndarray
 
 
+def tied_ranks(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Ranks along an axis, 1 is the smallest; values that differ by less than `TIE` share a mean rank, nan stays.
+
+    Examples
+    --------
+    >>> tied_ranks(np.array([0.3, 0.1 + 0.2, np.nan, 0.1]))
+    array([2.5, 2.5, nan, 1. ])
+    """
+    values = np.asarray(values, np.float64)
+    order = np.argsort(values, axis=axis, kind="stable")
+    with np.errstate(invalid="ignore"):
+        apart = np.diff(np.take_along_axis(values, order, axis), axis=axis, prepend=-np.inf) > TIE
+    groups = np.empty_like(values)
+    np.put_along_axis(groups, order, np.cumsum(apart, axis=axis).astype(np.float64), axis)
+    missing = np.isnan(values)
+    if not missing.any():
+        return rankdata(groups, axis=axis)
+    return rankdata(np.where(missing, np.nan, groups), axis=axis, nan_policy="omit")
+
+
+def _check(name: str, values: np.ndarray, allowed: np.ndarray | bool, what: str) -> None:
+    """Refuse values that are not allowed, with the first one's place; nan (not known) always is."""
+    wrong = ~(np.broadcast_to(allowed, np.shape(values)) | np.isnan(values))
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        where = f"{name}[{', '.join(map(str, place))}]" if place else name
+        raise ValueError(f"{where} is {np.asarray(values)[place]:g}: {what}")
+
+
 def percentile_ranks(values: np.ndarray) -> np.ndarray:
     """Percentile rank within each column: (rank - 1/2) / n in (0, 1), 1 is the largest, ties averaged, nan stays.
 
@@ -48,7 +78,7 @@ def percentile_ranks(values: np.ndarray) -> np.ndarray:
     """
     values = np.asarray(values, np.float64)
     known = np.isfinite(values)
-    ranks = rankdata(np.where(known, values, np.nan), axis=0, nan_policy="omit")
+    ranks = tied_ranks(np.where(known, values, np.nan), axis=0)
     return np.where(known, (ranks - 0.5) / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
@@ -92,7 +122,10 @@ def source_weights(
     if not 0 <= shrink <= 1:
         raise ValueError(f"shrink must be from 0 to 1, not {shrink}")
     dcd = np.asarray(dcd, np.float64)
-    times = np.isfinite(dcd) * np.broadcast_to(1.0 if count is None else count, dcd.shape)
+    count = np.asarray(1.0 if count is None else count, np.float64)
+    if np.isnan(count).any() or (count < 0).any():
+        raise ValueError(f"count must not be negative, and is {count[~(count >= 0)][0]:g} for a source")
+    times = np.isfinite(dcd) * np.broadcast_to(count, dcd.shape)
     scaled = _standardise(dcd, times)
     if shrink > 0:
         voices = np.isfinite(dcd).sum(axis=-2, keepdims=True)
@@ -191,7 +224,9 @@ def aggregate_ranks(
 
     Raises
     ------
-    ValueError : shapes that do not fit, values out of range, or an unknown `by`.
+    ValueError : shapes that do not fit, an unknown `by`, or a value out of range, named with its place: accuracies
+        from 0 to 1, finite divergences and statistics (nan: not known), kappa > 0, 0 <= shrink <= 1, fuse >= 0,
+        0 < level < 1, bootstrap >= 0.
 
     Examples
     --------
@@ -209,6 +244,16 @@ def aggregate_ranks(
         raise ValueError(f"extra {np.shape(extra)} must be [models] or [models, images] for {len(dcd)} models")
     if by not in ("score", "fused") or (by == "fused" and extra is None):
         raise ValueError(f"cannot rank by {by!r}: `score`, or `fused` with an extra statistic")
+    _check("accuracy", accuracy, (accuracy >= 0) & (accuracy <= 1), "an accuracy is a share from 0 to 1")
+    _check("dcd", dcd, np.isfinite(dcd), "a divergence is finite")
+    if per_image is not None:
+        _check("per_image", per_image, np.isfinite(per_image), "a divergence is finite")
+    if extra is not None:
+        _check("extra", extra, np.isfinite(extra), "a statistic is finite")
+    if not 0 <= fuse < np.inf:
+        raise ValueError(f"fuse must be finite and not negative, not {fuse}")
+    if not 0 < level < 1 or bootstrap < 0:
+        raise ValueError(f"level must be between 0 and 1 and bootstrap not negative, not {level} and {bootstrap}")
     ranks = percentile_ranks(accuracy)
     dcd = np.where(np.isfinite(ranks), dcd, np.nan)
     usable = np.isfinite(dcd).any(axis=1)
@@ -220,7 +265,7 @@ def aggregate_ranks(
         statistic = extra if extra.ndim == 1 else _resampled_mean(extra, np.ones((1, extra.shape[1])))[0]
         fused = fuse_scores(score, statistic, fuse)
     final = fused if by == "fused" else score
-    rank = rankdata(-final, nan_policy="omit") if usable.any() else np.full(len(score), np.nan)
+    rank = tied_ranks(-final)
     rank_low, rank_high, p_top5 = (np.full(len(score), np.nan) for _ in range(3))
     if bootstrap > 0 and usable.any():
         generator = np.random.default_rng(seed)
@@ -244,7 +289,7 @@ def aggregate_ranks(
                 scores = fuse_scores(scores, _resampled_mean(extra[usable], times), fuse)
             elif by == "fused":
                 scores = fuse_scores(scores, np.broadcast_to(statistic[usable], scores.shape), fuse)
-            drawn.append(rankdata(-np.where(np.isnan(scores), -np.inf, scores), axis=1))
+            drawn.append(tied_ranks(-np.where(np.isnan(scores), -np.inf, scores)))
         drawn = np.concatenate(drawn)
         tail = (1 - level) / 2
         rank_low[usable], rank_high[usable] = np.quantile(drawn, [tail, 1 - tail], axis=0)
