@@ -1,5 +1,6 @@
 """The configuration: defaults, and messages that a user can act on."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,9 @@ def test_an_empty_config_is_filled_in_and_the_input_is_left_alone():
         ({"images": {"per_dataset": 1}}, ["images.per_dataset", "found 1", "from 2 to 4096"]),
         ({"images": 16}, ["images", "found 16", "a block of keys"]),
         ({"ranking": {"kappa": 0}}, ["ranking.kappa", "a number above 0"]),
+        ({"ranking": {"fuse": math.nan}}, ["ranking.fuse", "found nan", "a number of at least 0"]),
+        ({"ranking": {"kappa": math.inf}}, ["ranking.kappa", "found inf", "a number above 0"]),
+        ({"conductance": {"tolerance": math.nan}}, ["conductance.tolerance", "found nan"]),
         ({"alignment": {"rho": "infinite"}}, ["alignment.rho", "a number of at least 0 or inf"]),
         ({"accuracy": {"tables": [{"format": "own"}]}}, ["accuracy.tables.0.path", "is missing"]),
         ({"results": ""}, ["results", "found nothing", "a text that is not empty"]),
@@ -74,6 +78,11 @@ def test_a_mistake_is_told_in_words(tmp_path, values, words):
         check_config(values, SCHEMA, files=["config.yaml", file])
     for word in [str(file), *words]:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("rho", ["inf", math.inf, 0])
+def test_only_rho_may_be_infinite(rho):
+    assert check_config({"alignment": {"rho": rho}}, SCHEMA)["alignment"]["rho"] == rho
 
 
 def test_all_mistakes_are_told_at_once_and_the_file_is_the_one_that_holds_the_key(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,17 @@ from vlmrank.errors import VlmrankError
 from vlmrank.text import nearest
 
 MISSING = "is missing"
+
+
+def _is_number(_checker: Any, value: Any) -> bool:
+    """Whether a value is a finite number: nan passes every comparison, and infinity has to be allowed by name."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("number", _is_number),
+)
 
 
 @cache
@@ -58,7 +70,7 @@ def describe_allowed(schema: Mapping[str, Any]) -> str:
     'black or mean'
     """
     if "enum" in schema:
-        return _either([_show(value) for value in schema["enum"]])
+        return _either(list(dict.fromkeys(_show(value) for value in schema["enum"])))
     if "const" in schema:
         return _show(schema["const"])
     if "anyOf" in schema:
@@ -91,7 +103,7 @@ def describe_allowed(schema: Mapping[str, Any]) -> str:
 def problems(values: Mapping[str, Any], schema: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     """What is wrong with `values`: (path of keys, what was found and what to do) for each problem, in order."""
     found = []
-    validator = jsonschema.Draft202012Validator(dict(schema))
+    validator = _Validator(dict(schema))
     for error in sorted(validator.iter_errors(dict(values)), key=lambda error: [str(part) for part in error.path]):
         where = tuple(str(part) for part in error.absolute_path)
         if error.validator == "additionalProperties":
