@@ -19,7 +19,7 @@ def main(snakemake) -> None:
     profiles = np.stack([task.block_profile for task in sources]) if sources else np.ones((1, 0))
     prior = block_prior(profiles, depth=options["depth"]) if sources else np.empty(0)
     importance, marginal_error = np.full((len(names), len(prior)), np.nan), np.full(len(names), np.nan)
-    iterations = np.zeros(len(names), np.int64)
+    iterations, reasons = np.zeros(len(names), np.int64), [""] * len(names)
     for row, name in enumerate(names):
         if name not in tasks:
             continue
@@ -27,10 +27,11 @@ def main(snakemake) -> None:
             found = align_blocks(tasks[name].block_mass, prior, epsilon=options["epsilon"], rho=float(options["rho"]))
         except AlignmentError as error:
             announce(f"{snakemake.wildcards.model} on {name}: FAILED: {error}")
-            iterations[row] = -1
+            iterations[row], reasons[row] = -1, str(error)
             continue
         importance[row], marginal_error[row], iterations[row] = found.importance, found.marginal_error, found.iterations
-    write_alignment(snakemake.output.alignment, Alignment(names, importance, prior, marginal_error, iterations))
+    found = Alignment(names, importance, prior, marginal_error, iterations, reasons)
+    write_alignment(snakemake.output.alignment, found)
     rows = [
         {
             "model": snakemake.wildcards.model,

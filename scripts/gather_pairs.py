@@ -28,9 +28,9 @@ def main(snakemake) -> None:
         rows.append(("conductance", model, dataset, found["status"], reason, found["seconds"]))
     for model, path in zip(models, snakemake.input.alignment, strict=True):
         alignment = read_alignment(path)
-        for dataset, iterations in zip(alignment.datasets, alignment.iterations, strict=True):
-            if iterations < 0:
-                rows.append(("alignment", model, dataset, FAILED, "the alignment did not converge", 0.0))
+        for dataset, reason in zip(alignment.datasets, alignment.reasons, strict=True):
+            if reason:
+                rows.append(("alignment", model, dataset, FAILED, reason, 0.0))
     measured = ((model, dataset) for model in models for dataset in snakemake.params.measured)
     for (model, dataset), path in zip(measured, snakemake.input.accuracy, strict=True):
         found = read_json(path)

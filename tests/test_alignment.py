@@ -137,3 +137,10 @@ def test_refuses_shapes_and_masses():
     for bad in ((mass, prior[:-1]), (mass, np.zeros(5)), (-mass, prior), (mass * np.inf, prior), (mass[0], prior)):
         with pytest.raises(ValueError):
             align_blocks(*bad)
+
+
+@pytest.mark.parametrize(("mass", "words"), [(np.zeros((3, 4)), "is zero"), (np.full((3, 4), 2.0), "same in every")])
+def test_conductance_that_says_nothing_about_the_blocks_is_no_importance(mass, words):
+    with pytest.raises(AlignmentError, match=words):
+        align_blocks(mass, np.array([0.1, 0.2, 0.3, 0.4]))
+    np.testing.assert_allclose(align_blocks(np.ones((3, 1)), np.ones(1)).importance, [1.0])

@@ -137,6 +137,14 @@ def _log_semi_relaxed(
     return np.exp(log_rows), float(violation), iteration
 
 
+def _check_informative(block_mass: np.ndarray) -> None:
+    most, least = block_mass.max(axis=1), block_mass.min(axis=1)
+    if not most.any():
+        raise AlignmentError("the conductance of every block is zero: the score does not depend on the images")
+    if block_mass.shape[1] > 1 and (most - least <= 1e-9 * most).all():
+        raise AlignmentError("the conductance is the same in every block, so that none is more important than another")
+
+
 def align_blocks(
     block_mass: np.ndarray,
     prior: np.ndarray,
@@ -175,7 +183,8 @@ def align_blocks(
     Raises
     ------
     ValueError : shapes or values out of range.
-    AlignmentError : no convergence to `tolerance` within `max_iterations`.
+    AlignmentError : no convergence to `tolerance` within `max_iterations`; or the masses say nothing, being zero
+        throughout or equal in all of several blocks.
 
     References
     ----------
@@ -194,6 +203,7 @@ def align_blocks(
     if not rho >= 0:
         raise ValueError(f"rho must be 0, positive or inf, not {rho}")
     cost = alignment_cost(block_mass, prior)
+    _check_informative(np.asarray(block_mass, np.float64))
     prior = np.asarray(prior, np.float64) / np.sum(prior)
     n_images = len(cost)
     images = np.full(n_images, 1.0 / n_images)

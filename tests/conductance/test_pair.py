@@ -171,6 +171,19 @@ def test_out_of_memory_with_one_sample_is_a_reason(tiny, monkeypatch):
     assert not handed[0].ok and "memory" in handed[0].attributes["reason"]
 
 
+def test_conductance_of_zero_is_a_reason_and_no_result(tiny):
+    with torch.no_grad():
+        tiny.visual.proj.zero_()  # every gradient vanishes
+    pair = only(tiny, task())
+    assert not pair.ok and "its conductance is zero in every block" in pair.attributes["reason"]
+
+
+def test_an_image_that_is_the_baseline_is_left_out(tiny):
+    pair = only(tiny, task(images=[Image.new("RGB", (40, 50)), *pictures(2)]))
+    assert pair.ok and list(pair.image_id) == ["1.png", "2.png"]
+    assert "zero in every block" in pair.failed_images["0.png"]
+
+
 def test_captums_engine_writes_the_same_numbers(tiny):
     captum = only(tiny, task(), engine="captum", points=8, precision="float64")
     ours = only(tiny, task(), rule="left", nodes="uniform", points=8, precision="float64")

@@ -198,9 +198,11 @@ def _sums_agree(result: Conductance) -> bool:
     return bool((~spread.isfinite() | (spread <= 1e-2 * mass + 1e-12)).all())
 
 
-def _not_finite(result: Conductance, names: Sequence[str]) -> dict[int, str]:
-    """Images with a value that is not finite, and the first block that has one."""
-    reasons = {}
+def _unusable(result: Conductance) -> dict[int, str]:
+    """Images with a value that is not finite, with the first block that has one, or without any conductance."""
+    moved = torch.stack([values.abs().amax(-1) for values in result.blocks.values()], -1).amax(-1)
+    still = "its conductance is zero in every block: the score does not change on the way from the baseline"
+    reasons = dict.fromkeys((moved == 0).nonzero()[:, 0].tolist(), still)
     for path, values in result.blocks.items():
         for k in (~values.isfinite().all(-1)).nonzero()[:, 0].tolist():
             reasons.setdefault(k, f"block {path}: output or gradient is not finite")
@@ -236,7 +238,7 @@ def _compute(loaded, blocks: Sequence[Block], task: PairTask, options: Conductan
             logger.warning("%s: blocks are not of ReLU and linear layers; clenshaw-curtis instead", task.dataset)
             rule = "clenshaw-curtis"
             result = _conductance(model, blocks, images, baseline, objective, options, rule, batch)
-    reasons = _not_finite(result, names)
+    reasons = _unusable(result)
     failed |= {names[k]: reason for k, reason in reasons.items()}
     good = [k for k in range(len(names)) if k not in reasons]
     if not good:

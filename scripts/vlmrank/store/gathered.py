@@ -21,7 +21,8 @@ class Alignment:
     importance : float64 [T, B], each row sums to 1.
     prior : float64 [B], sums to 1.
     marginal_error : float64 [T], largest absolute gap between the plan's row sums and the images' mass 1/K.
-    iterations : int64 [T], of the transport solver; 0 for a closed form.
+    iterations : int64 [T], of the transport solver; 0 for a closed form, -1 where there is no alignment.
+    reasons : T texts, why there is no alignment; empty where there is one, or where the pair failed before.
     """
 
     datasets: Sequence[str]
@@ -29,6 +30,7 @@ class Alignment:
     prior: np.ndarray
     marginal_error: np.ndarray
     iterations: np.ndarray
+    reasons: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def write_alignment(path: str | os.PathLike[str], alignment: Alignment) -> None:
         file["prior"] = np.asarray(alignment.prior, np.float64)
         file["marginal_error"] = np.asarray(alignment.marginal_error, np.float64)
         file["iterations"] = np.asarray(alignment.iterations, np.int64)
+        reasons = alignment.reasons or [""] * len(alignment.datasets)
+        file.create_dataset("reasons", data=texts(reasons), dtype=UTF8)
 
 
 def read_alignment(path: str | os.PathLike[str]) -> Alignment:
@@ -67,6 +71,7 @@ def read_alignment(path: str | os.PathLike[str]) -> Alignment:
             prior=file["prior"][()],
             marginal_error=file["marginal_error"][()],
             iterations=file["iterations"][()],
+            reasons=tuple(file["reasons"].asstr()[()]),
         )
 
 
