@@ -166,6 +166,8 @@ onstart:
     checked(stand_guard, ".snakemake/vlmrank", "run")
     calm_scheduler(workflow.scheduler)
     runlog.open_channel(f"{LOGS}/run.log", logger.info)
+    for line in runlog.distrust(f"{RESULTS}/conductance"):
+        logger.warning(line)
 
 
 onsuccess:

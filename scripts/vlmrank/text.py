@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -16,3 +17,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"Did you mean '{close[0]}'?" if close else ""
+
+
+def rank_interval(low: float, high: float, count: int) -> str:
+    """A 95 % interval of a rank among `count` models in words, in whole ranks, rounded outwards; nothing if unknown.
+
+    Examples
+    --------
+    >>> rank_interval(1.5, 2.0, 8), rank_interval(3.0, 3.0, 8)
+    ('95 % interval of its rank: 1 to 2 of 8', 'rank 3 of 8 in at least 95 of 100 redraws')
+    >>> rank_interval(1.0, 1.0, 1), rank_interval(float("nan"), float("nan"), 8)
+    ('the only model', '')
+    """
+    if count == 1:
+        return "the only model"
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    first, last = math.floor(low), math.ceil(high)
+    if first == last:
+        return f"rank {first} of {count} in at least 95 of 100 redraws"
+    return f"95 % interval of its rank: {first} to {last} of {count}"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vlmrank.store import write_csv
+from vlmrank.errors import VlmrankError
+from vlmrank.store import Pair, read_pair, write_csv, write_pair
 from vlmrank.workflow import job_log as runlog
 
 COLUMNS = ["stage", "model", "dataset", "status", "reason", "seconds"]
@@ -69,6 +70,39 @@ def test_last_lines(tmp_path):
         f"Report: {tmp_path}/report.html",
     ]
     assert "(as of 20" in runlog.last_lines(tmp_path, [], since=4e9)[0]
+
+
+def test_a_recommendation_is_a_sentence(tmp_path):
+    def said(*rows):
+        columns = ["rank", "model", "rank_low", "rank_high", "status"]
+        write_csv(tmp_path / "t.csv", pd.DataFrame(rows, columns=columns))
+        return runlog.recommendation(tmp_path / "t.csv", "t")
+
+    a, b = (1.5, "a", 1.5, 1.5, "ok"), (1.5, "b", 1.5, 1.5, "ok")
+    assert said(a, b) == "t: take a or b (equal scores; 95 % interval of its rank: 1 to 2 of 2)"
+    assert said((1, "a", 1, 1, "ok"), b) == "t: take a (rank 1 of 2 in at least 95 of 100 redraws)"
+    assert said((1, "a", 1, 1, "ok"), (None, "b", None, None, "failed")) == "t: take a (the only model)"
+    assert said((1, "a", None, None, "ok"), (2, "b", None, None, "ok")) == "t: take a"
+    five = [(3.0, name, 1, 5, "ok") for name in "abcde"]
+    assert said(*five) == "t: take a or b or c (or another 2) (equal scores; 95 % interval of its rank: 1 to 5 of 5)"
+    assert said((None, "a", None, None, "failed")) == "t: no model could be ranked"
+
+
+def test_results_of_the_wrong_secant_rule_are_met_with_one_line_and_not_read(tmp_path, monkeypatch):
+    for model, quadrature, version in (("a", "secant", 1), ("b", "secant", 2), ("c", "clenshaw-curtis", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr("vlmrank.store.pair.FORMAT", version)
+            pair = Pair(attributes={"status": "ok", "quadrature": f"arc-length {quadrature}, 16 steps"})
+            write_pair(tmp_path / model / "x.h5", pair)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x.h5").write_bytes(b"no pair")
+    (line,) = runlog.distrust(tmp_path)
+    assert "the conductance of a was made by the secant rule of an earlier version" in line
+    with pytest.raises(VlmrankError, match="secant rule of an earlier version"):
+        read_pair(tmp_path / "a" / "x.h5")
+    assert read_pair(tmp_path / "b" / "x.h5").ok and read_pair(tmp_path / "c" / "x.h5").ok
+    (tmp_path / "a" / "x.h5").unlink()
+    assert runlog.distrust(tmp_path) == [] == runlog.distrust(tmp_path / "nothing")
 
 
 def test_lines_of_many_writers_reach_the_reader_whole(tmp_path, monkeypatch):

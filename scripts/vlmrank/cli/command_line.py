@@ -17,6 +17,7 @@ import yaml
 from vlmrank import __version__
 from vlmrank.errors import VlmrankError
 from vlmrank.store import atomic
+from vlmrank.text import rank_interval
 from vlmrank.workflow.config import check_config, read_schema
 from vlmrank.workflow.run_size import ModelSize, human_bytes, run_size
 from vlmrank.workflow.sheets import read_datasets, read_models
@@ -223,9 +224,8 @@ def rank_published(options: argparse.Namespace) -> int:
     print(_table(summary_table(run, options.reference), right=range(1, 8)))
     for target, ranking in run.rankings.items():
         best = ranking.iloc[0]
-        print(
-            f"{target}: take {best['model']} (95 % interval of its rank {best['rank_low']:g} to {best['rank_high']:g})"
-        )
+        sure = rank_interval(best["rank_low"], best["rank_high"], int(ranking["rank"].notna().sum()))
+        print(f"{target}: take {best['model']}" + (f" ({sure})" if sure else ""))
     print(f"{len(run.left_out)} methods need more than accuracies: {', '.join(run.left_out)}")
     print(f"report: {Path(options.results) / 'report.html'}")
     return 0

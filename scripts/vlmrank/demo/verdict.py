@@ -15,6 +15,7 @@ import numpy as np
 from vlmrank.demo import TARGET
 from vlmrank.demo.tasks import TASKS as DRAWN
 from vlmrank.errors import VlmrankError
+from vlmrank.text import rank_interval
 
 
 def verdict(results: Path, models: Path, target: str = TARGET) -> list[str]:
@@ -37,10 +38,10 @@ def verdict(results: Path, models: Path, target: str = TARGET) -> list[str]:
         if notes.is_file():
             truth[row["model"]] = json.loads(notes.read_text(encoding="utf-8"))["accuracy"][target]
     first = rows[0]["model"]
+    sure = rank_interval(float(rows[0]["rank_low"]), float(rows[0]["rank_high"]), len(rows))
     lines = [
         f"task:        {target} ({', '.join(DRAWN[target].classes)}), seen without labels",
-        f"recommended: {first} (rank interval {float(rows[0]['rank_low']):.0f} to {float(rows[0]['rank_high']):.0f} "
-        f"of {len(rows)}, in the first five with probability {float(rows[0]['p_top5']):.2f})",
+        f"recommended: {first} ({sure}; in the first five with probability {float(rows[0]['p_top5']):.2f})",
     ]
     if first in truth:
         best = max(truth, key=truth.get)

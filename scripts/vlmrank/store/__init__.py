@@ -4,7 +4,7 @@ from vlmrank.store.cache import ResultStore
 from vlmrank.store.files import FAILED, OK, atomic, read_csv, read_json, write_csv, write_json
 from vlmrank.store.gathered import Alignment, Divergences, read_alignment, read_dcd, write_alignment, write_dcd
 from vlmrank.store.hdf5 import UTF8, create_hdf5, open_hdf5
-from vlmrank.store.pair import PAIR_ATTRIBUTES, Pair, read_pair, read_pair_attributes, write_pair
+from vlmrank.store.pair import PAIR_ATTRIBUTES, Pair, distrusted_models, read_pair, read_pair_attributes, write_pair
 
 __all__ = [
     "FAILED",
@@ -17,6 +17,7 @@ __all__ = [
     "ResultStore",
     "atomic",
     "create_hdf5",
+    "distrusted_models",
     "open_hdf5",
     "read_alignment",
     "read_csv",

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vlmrank.errors import VlmrankError
 from vlmrank.store.files import OK
 from vlmrank.store.hdf5 import UTF8, attributes_of, create_hdf5, open_hdf5, set_attribute, texts
 
+FORMAT = 2
+"""Written into every pair file. Version 1 had none: its secant rule was wrong in passes of a single sample."""
 PAIR_ATTRIBUTES = (
     "model",
     "architecture",
@@ -74,6 +78,24 @@ class Pair:
         return self.attributes.get("status") == OK
 
 
+def is_distrusted(attributes: Mapping[str, Any]) -> bool:
+    """Whether a pair was made by the secant rule of version 1, wrong for ResNets in passes of a single sample."""
+    return "secant" in str(attributes.get("quadrature", "")) and int(attributes.get("format", 1)) < 2
+
+
+def distrusted_models(folder: str | os.PathLike[str]) -> list[str]:
+    """Models of a folder `<model>/<dataset>.h5` whose first pair file is distrusted (`is_distrusted`)."""
+    found = []
+    for model in sorted(path for path in Path(folder).glob("*") if path.is_dir()):
+        first = min(model.glob("*.h5"), default=None)
+        try:
+            if first is not None and is_distrusted(read_pair_attributes(first)):
+                found.append(model.name)
+        except (VlmrankError, OSError):
+            continue  # whoever needs this file says what is wrong with it
+    return found
+
+
 def write_pair(path: str | os.PathLike[str], pair: Pair) -> None:
     """Write `/blocks/00, 01, ...` and the rest of the pair file; a failed pair is a file of attributes alone."""
     with create_hdf5(path) as file:
@@ -92,7 +114,7 @@ def write_pair(path: str | os.PathLike[str], pair: Pair) -> None:
                 file[name] = np.asarray(value, np.float32)
         file.create_dataset("failed_images", data=texts(list(pair.failed_images)), dtype=UTF8)
         file.create_dataset("failed_reasons", data=texts(list(pair.failed_images.values())), dtype=UTF8)
-        for name, value in pair.attributes.items():
+        for name, value in {**pair.attributes, "format": FORMAT}.items():
             set_attribute(file, name, value)
 
 
@@ -101,9 +123,12 @@ def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
 
     Raises
     ------
-    VlmrankError : the file is not a complete HDF5 file of this layout.
+    VlmrankError : the file is not a complete HDF5 file of this layout, or not to be trusted (`is_distrusted`).
     """
     with open_hdf5(path) as file:
+        attributes = attributes_of(file)
+        if is_distrusted(attributes):
+            raise VlmrankError(f"{path}: made by the secant rule of an earlier version, which may be wrong; delete it")
         read = {
             file["blocks"][name].attrs["module"]: file["blocks"][name][()]
             for name in (sorted(file["blocks"], key=int) if blocks else ())
@@ -121,7 +146,7 @@ def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
             image_id=tuple(file["image_id"].asstr()[()]),
             alphas=file["alphas"][()],
             failed_images=failed,
-            attributes=attributes_of(file),
+            attributes=attributes,
             **optional,
         )
 

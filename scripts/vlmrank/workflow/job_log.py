@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlmrank.errors import VlmrankError
-from vlmrank.store import FAILED, read_csv
+from vlmrank.store import FAILED, distrusted_models, read_csv
+from vlmrank.text import rank_interval
 
 # The file that jobs append their lines to; set by the head process, inherited by its jobs.
 CHANNEL = "VLMRANK_RUN_LOG"
 AGAIN = "Try them again with: snakemake --forcerun {rules} (finished pairs are kept)"
 # How the reason of a pair begins that succeeded without some of its images.
 LEFT_OUT = "left out: "
+# How many models of equal rank the recommendation names.
+EQUALS = 3
 logger = logging.getLogger("vlmrank")
 
 
@@ -111,6 +114,18 @@ def open_channel(path: str | os.PathLike[str], say: Callable[[str], None] | None
         _started = time.time()
         _follower = _Follower(path, say)
         _follower.start()
+
+
+def distrust(folder: str | os.PathLike[str]) -> list[str]:
+    """One line if a folder of pairs holds some that an earlier version may have got wrong; else none."""
+    models = distrusted_models(folder)
+    if not models:
+        return []
+    which = f"{models[0]}" + (f" and {len(models) - 1} other models" if len(models) > 1 else "")
+    return [
+        f"{folder}: the conductance of {which} was made by the secant rule of an earlier version, which was wrong in "
+        "passes of a single sample: it is computed again, and nothing of it is used"
+    ]
 
 
 def close_channel(
@@ -216,13 +231,13 @@ def last_lines(
 
 
 def recommendation(path: str | os.PathLike[str], target: str) -> str:
-    """`target: take model (rank 1, between 1 and 3)` from a ranking file."""
+    """`target: take model (95 % interval of its rank: 1 to 3 of 8)` from a ranking file."""
     table = read_csv(path)
     usable = table[table["status"] != FAILED]
     if usable.empty:
         return f"{target}: no model could be ranked"
-    best = usable.iloc[0]
-    sure = ""
-    if best["rank_low"] == best["rank_low"]:
-        sure = f" (95 % interval of its rank: {best['rank_low']:.0f} to {best['rank_high']:.0f} of {len(usable)})"
-    return f"{target}: take {best['model']}{sure}"
+    best, equal = usable.iloc[0], usable[usable["rank"] == usable["rank"].min()]["model"]
+    names = " or ".join(equal[:EQUALS]) + (f" (or another {len(equal) - EQUALS})" if len(equal) > EQUALS else "")
+    sure = rank_interval(float(best["rank_low"]), float(best["rank_high"]), len(usable))
+    notes = [note for note in ("equal scores" if len(equal) > 1 else "", sure) if note]
+    return f"{target}: take {names}" + (f" ({'; '.join(notes)})" if notes else "")
