@@ -120,6 +120,7 @@ rule evaluate_methods:
         differences="<results>/evaluation/differences.csv",
         domains="<results>/evaluation/domain_metrics.csv",
         siblings="<results>/evaluation/sibling_metrics.csv",
+        scores="<results>/evaluation/scores.h5",
         variants="<results>/evaluation/variant_metrics.csv",
         methods="<results>/evaluation/methods.csv",
     log:
@@ -143,6 +144,7 @@ rule evaluate_methods:
             "vlmrank.baselines",
             "vlmrank.evaluation.evidence:assemble_evidence",
             "vlmrank.evaluation.evidence:read_evidence",
+            "vlmrank.evaluation.scores:write_scores",
             "vlmrank.evaluation.class_similarity:read_relations",
             "vlmrank.store:read_csv",
             "vlmrank.store:read_json",

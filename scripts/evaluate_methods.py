@@ -2,8 +2,15 @@
 
 from vlmrank.baselines import all_methods, describe_methods, select_methods
 from vlmrank.evaluation.class_similarity import read_relations
-from vlmrank.evaluation.evaluate import differences, evaluate_methods, evaluate_variants, summarise
+from vlmrank.evaluation.evaluate import (
+    differences,
+    evaluate_methods,
+    evaluate_protocol,
+    evaluate_variants,
+    summarise,
+)
 from vlmrank.evaluation.evidence import assemble_evidence, read_evidence
+from vlmrank.evaluation.scores import Scores, write_scores
 from vlmrank.store import read_csv, read_json, write_csv
 from vlmrank.workflow.job_log import announce, job
 
@@ -27,8 +34,9 @@ def main(snakemake) -> None:
     write_csv(output.metrics, found.metrics)
     write_csv(output.summary, summarise(found.metrics, **drawn))
     write_csv(output.differences, differences(found.metrics, **drawn))
-    write_csv(output.domains, evaluate_methods(evidence, methods, protocol="domain", seed=params.seed).metrics)
-    write_csv(output.siblings, evaluate_methods(evidence, methods, protocol="siblings", seed=params.seed).metrics)
+    for path, protocol in ((output.domains, "domain"), (output.siblings, "siblings")):
+        write_csv(path, evaluate_protocol(evidence, methods, found, protocol=protocol, seed=params.seed))
+    write_scores(output.scores, Scores(evidence.models, evidence.datasets, evidence.accuracy, found.scores))
     write_csv(
         output.variants,
         evaluate_variants(evidence, options["variants"], draws=options["variant_draws"], **params.ranking),

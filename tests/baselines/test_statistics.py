@@ -55,10 +55,16 @@ def test_vega_falls_when_the_texts_are_dealt_out_anew():
     rng = np.random.default_rng(0)
     texts = unit(rng.normal(size=(12, 16)) + 2.0 * np.repeat(rng.normal(size=(3, 16)), 4, axis=0))
     images = unit(np.repeat(texts, 10, axis=0) + 0.05 * rng.normal(size=(120, 16)))
-    aligned = statistics.vega_score(images, texts)
-    assert 1.7 < aligned < 2.0  # cosines near one and edges that agree
-    turned = unit(images @ np.linalg.qr(rng.normal(size=(16, 16)))[0])
-    assert statistics.vega_score(turned, texts) < aligned - 0.5
+    logits = 100 * images @ texts.T
+    aligned = statistics.vega_score(logits, images, texts)
+    assert 1.7 < aligned < 2.0  # probabilities near one and edges that agree
+    assert statistics.vega_score(logits, images, texts[rng.permutation(12)]) < aligned - 0.5
+    nodes = aligned - statistics.vega_score(
+        np.tile(logits.max(axis=1, keepdims=True), 12) * np.eye(12)[logits.argmax(axis=1)], images, texts
+    )
+    mean = softmax(logits, axis=1).max(axis=1)
+    by_class = [mean[logits.argmax(axis=1) == label].mean() for label in range(12)]
+    assert nodes == pytest.approx(np.mean(by_class) - 1.0, abs=1e-9)
 
 
 def test_the_edges_of_vega_by_hand():

@@ -65,6 +65,31 @@ def test_siblings_are_no_sources_for_each_other():
     assert list(evaluation.sources_of(data, 0, "siblings")) == [1, 2, 3, 4]
 
 
+def test_another_protocol_is_evaluated_only_where_it_differs(monkeypatch):
+    data = dataclasses.replace(small_evidence(), group=["pets", "pets", "", "", ""])
+    methods = select_methods(all_methods(), ["average_rank", "mutual_information", "doc", "vlmrank", "random"])
+    known = evaluation.evaluate_methods(data, methods)
+    for protocol in ("domain", "siblings"):
+        expected = evaluation.evaluate_methods(data, methods, protocol=protocol).metrics
+        found = evaluation.evaluate_protocol(data, methods, known, protocol=protocol)
+        keys = ["method", "target", "metric"]
+        pd.testing.assert_frame_equal(
+            found.sort_values(keys, ignore_index=True),
+            expected.sort_values(keys, ignore_index=True),
+            check_dtype=False,
+        )
+        assert list(dict.fromkeys(found["method"])) == list(dict.fromkeys(known.metrics["method"]))
+    asked, score_target = set(), evaluation.score_target
+
+    def spy(method, evidence, target, sources, **options):
+        asked.add((method.name, target))
+        return score_target(method, evidence, target, sources, **options)
+
+    monkeypatch.setattr(evaluation, "score_target", spy)
+    evaluation.evaluate_protocol(data, methods, known, protocol="siblings")
+    assert asked == {(name, target) for name in ("average_rank", "doc", "vlmrank") for target in (0, 1)}
+
+
 def test_a_dataset_without_accuracies_is_neither_source_nor_target():
     data = small_evidence()
     accuracy = data.accuracy.copy()

@@ -114,12 +114,13 @@ def _clusters(embedding: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
     return means / counts[:, None], counts, classes
 
 
-def vega_score(embedding: np.ndarray, class_embedding: np.ndarray, *, floor: float = 1e-4) -> float:
+def vega_score(logits: np.ndarray, embedding: np.ndarray, class_embedding: np.ndarray, *, floor: float = 1e-4) -> float:
     """VEGA: how alike the graph of the class texts and the graph of the image clusters are, nodes plus edges.
 
-    Each image belongs to the cluster of the class text nearest to it. Nodes: the mean over the clusters of their
-    images' mean cosine with the class text. Edges: the Pearson correlation, over pairs of clusters, of the texts'
-    cosine and minus the Bhattacharyya distance of the clusters, taken as Gaussians of diagonal covariance
+    Each image belongs to the cluster of the class that the model predicts. Nodes: the mean over the clusters of their
+    images' mean probability of that class (the cosine itself tells nothing about models that differ in its scale).
+    Edges: the Pearson correlation, over pairs of clusters, of the texts' cosine and minus the Bhattacharyya distance of
+    the clusters, taken as Gaussians of diagonal covariance
 
         1/8 sum_d (m_i - m_j)^2 / v + 1/2 sum_d log(v / sqrt(v_i v_j)),   v = (v_i + v_j) / 2.
 
@@ -128,6 +129,7 @@ def vega_score(embedding: np.ndarray, class_embedding: np.ndarray, *, floor: flo
 
     Parameters
     ----------
+    logits : [K, C].
     embedding : [K, D], of unit length.
     class_embedding : [C, D], of unit length.
     floor : least variance, relative to the mean pooled one.
@@ -138,10 +140,9 @@ def vega_score(embedding: np.ndarray, class_embedding: np.ndarray, *, floor: flo
     not public; diagonal covariances and their shrinkage are ours.
     """
     images, texts = np.asarray(embedding, np.float64), np.asarray(class_embedding, np.float64)
-    cosine = images @ texts.T
-    labels = cosine.argmax(axis=1)
+    labels = np.argmax(logits, axis=1)
     means, counts, classes = _clusters(images, labels)
-    own = np.bincount(labels, cosine.max(axis=1), minlength=len(texts))[classes] / counts
+    own = np.bincount(labels, _probabilities(logits).max(axis=1), minlength=len(texts))[classes] / counts
     return float(own.mean() + _edge_similarity(images, labels, means, counts, texts[classes], floor=floor))
 
 
@@ -188,5 +189,5 @@ def unlabelled_statistics(
     if embedding is not None:
         found["dispersion"] = dispersion_score(embedding, np.argmax(logits, axis=1))
         if class_embedding is not None:
-            found["vega"] = vega_score(embedding, class_embedding)
+            found["vega"] = vega_score(logits, embedding, class_embedding)
     return {name: value for name, value in found.items() if np.isfinite(value)}

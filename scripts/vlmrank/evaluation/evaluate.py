@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from vlmrank import metrics
 from vlmrank.baselines import vlmrank_method as ours
-from vlmrank.baselines.base import Evidence, Method, Unavailable, View
+from vlmrank.baselines.base import SOURCE_ACCURACIES, SOURCE_IMAGES, Evidence, Method, Unavailable, View
 
 PROTOCOLS = ("dataset", "domain", "siblings")
 CLUSTERS = 5  # fewer domains than these cannot be resampled; the tasks themselves are
@@ -42,10 +42,12 @@ class Evaluation:
     ----------
     metrics : columns method, target, metric, value.
     left_out : method -> why this run could not score it on any target.
+    scores : method -> float64 [R, M, T], one score a try, model and target; nan where a target was not scored.
     """
 
     metrics: pd.DataFrame
     left_out: Mapping[str, str]
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def sources_of(evidence: Evidence, target: int, protocol: str = "dataset") -> np.ndarray:
@@ -103,6 +105,7 @@ def evaluate_methods(
     protocol: str = "dataset",
     seed: int = 0,
     draws: int | None = None,
+    targets: Sequence[int] | None = None,
 ) -> Evaluation:
     """Score every method on every target that has at least two known accuracies and at least one source.
 
@@ -113,13 +116,14 @@ def evaluate_methods(
     protocol : what is left out of the sources, as in `sources_of`.
     seed : of the methods that draw at random.
     draws : only the first so many draws of the images; all by default.
+    targets : only these datasets, by index; all by default.
     """
     available = min(evidence.draws, draws or evidence.draws)
-    rows, left_out = [], {}
+    rows, left_out, scores = [], {}, {}
     for method in methods:
-        scored = False
-        for target, dataset in enumerate(evidence.datasets):
-            truth = evidence.accuracy[:, target]
+        scored = {}
+        for target in range(len(evidence.datasets)) if targets is None else targets:
+            dataset, truth = evidence.datasets[target], evidence.accuracy[:, target]
             sources = sources_of(evidence, target, protocol)
             if np.isfinite(truth).sum() < 2 or not len(sources):
                 continue
@@ -133,12 +137,46 @@ def evaluate_methods(
             if not np.isfinite(tries[:, np.isfinite(truth)]).any():
                 left_out[method.name] = "no model could be scored"
                 continue
-            scored = True
+            scored[target] = tries
             values = _mean_metrics(truth, tries)
             rows += [(method.name, dataset, name, value) for name, value in values.items()]
         if scored:
             left_out.pop(method.name, None)
-    return Evaluation(pd.DataFrame(rows, columns=["method", "target", "metric", "value"]), left_out)
+            scores[method.name] = _by_target(scored, len(evidence.datasets))
+    return Evaluation(pd.DataFrame(rows, columns=["method", "target", "metric", "value"]), left_out, scores)
+
+
+def _by_target(scored: Mapping[int, np.ndarray], datasets: int) -> np.ndarray:
+    """[R, M, T] from target -> [R, M]."""
+    models = next(iter(scored.values())).shape[1]
+    found = np.full((max(map(len, scored.values())), models, datasets), np.nan)
+    for target, values in scored.items():
+        found[: len(values), :, target] = values
+    return found
+
+
+def evaluate_protocol(
+    evidence: Evidence, methods: Sequence[Method], known: Evaluation, *, protocol: str, seed: int = 0
+) -> pd.DataFrame:
+    """Metrics under another protocol; what cannot differ from `known`, of the protocol `dataset`, is taken from there.
+
+    That is every method that looks at no source, and every target whose sources stay the same.
+    """
+    changed, emptied = [], []
+    for target, dataset in enumerate(evidence.datasets):
+        sources = sources_of(evidence, target, protocol)
+        if not len(sources):
+            emptied.append(dataset)
+        elif not np.array_equal(sources, sources_of(evidence, target)):
+            changed.append(target)
+    asking = [method for method in methods if method.looks_at & {SOURCE_ACCURACIES, SOURCE_IMAGES}]
+    again = evaluate_methods(evidence, asking, protocol=protocol, seed=seed, targets=changed).metrics
+    names, places = [method.name for method in asking], [evidence.datasets[target] for target in changed]
+    old = known.metrics
+    stale = (old["method"].isin(names) & old["target"].isin(places)) | old["target"].isin(emptied)
+    order = {name: place for place, name in enumerate(dict.fromkeys(old["method"]))}
+    table = pd.concat([old[~stale], again], ignore_index=True)
+    return table.sort_values("method", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
 def evaluate_variants(
