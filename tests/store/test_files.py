@@ -1,5 +1,6 @@
 """Files survive a round trip, and a broken write leaves nothing."""
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,8 +56,47 @@ def test_truncated_file_gets_a_message(tmp_path):
     path = tmp_path / "pair.h5"
     store.write_pair(path, a_pair(np.random.default_rng(0)))
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(VlmrankError, match="delete it and run again"):
+    with pytest.raises(store.DamagedFile, match="delete it and run again"):
         store.read_pair(path)
+
+
+@pytest.mark.parametrize("what", ["an array", "an attribute"])
+def test_a_changed_value_gets_a_message(tmp_path, what):
+    path = tmp_path / "pair.h5"
+    store.write_pair(path, a_pair(np.random.default_rng(0)))
+    with h5py.File(path, "r+") as file:
+        if what == "an array":
+            file["blocks/03"][0, 0] = 2e38
+        else:
+            file.attrs["seed"] = 4
+    for read in (store.read_pair, store.read_pair_attributes):
+        with pytest.raises(store.DamagedFile, match="delete it and run again"):
+            read(path)
+
+
+def test_a_file_of_another_kind_or_without_a_checksum_gets_a_message(tmp_path):
+    rng = np.random.default_rng(1)
+    store.write_alignment(
+        tmp_path / "a.h5", store.Alignment(("a",), rng.random((1, 3)), rng.random(3), rng.random(1), np.array([4]))
+    )
+    with pytest.raises(store.DamagedFile, match="'alignment', not 'pair'"):
+        store.read_pair(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["score"] = 1.0
+    with pytest.raises(store.DamagedFile, match="not a whole result file"):
+        store.read_pair(tmp_path / "b.h5")
+
+
+def test_a_changed_json_file_gets_a_message(tmp_path):
+    path = tmp_path / "card.json"
+    store.write_json(path, {"images": [1, 2.5, "ü"], "n": None, "t": (1, 2)})
+    assert store.read_json(path) == {"images": [1, 2.5, "ü"], "n": None, "t": [1, 2]}
+    path.write_text(path.read_text().replace("2.5", "2.6"))
+    with pytest.raises(store.DamagedFile, match="damaged"):
+        store.read_json(path)
+    path.write_text('{"half": ')
+    with pytest.raises(store.DamagedFile, match="delete it and run again"):
+        store.read_json(path)
 
 
 def test_broken_write_leaves_the_old_file(tmp_path):

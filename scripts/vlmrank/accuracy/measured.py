@@ -13,7 +13,7 @@ import numpy as np
 
 from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
 from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, class_embeddings, unique_names
-from vlmrank.errors import RUN_AGAIN, FailedPair
+from vlmrank.errors import RUN_AGAIN, FailedPair, VlmrankError
 from vlmrank.store import FAILED, OK, ResultStore, write_json
 from vlmrank.store.identities import accuracy_identity
 from vlmrank.store.leases import Claims, Poison, share_out, until_terminated
@@ -190,7 +190,7 @@ def measure_accuracies(
     given : what the job was given: `gpus`, `memory_mb` and `minutes`, as far as known.
     say : takes a line for each dataset.
     """
-    results, given = ResultStore(store), given or {}
+    results, given = ResultStore(store, say), given or {}
     waiting: dict[str, list[tuple[Mapping[str, Any], str | os.PathLike[str]]]] = {}
     finished = 0
 
@@ -213,11 +213,10 @@ def measure_accuracies(
             done(dataset, "there are no labelled images")
         else:
             identity = accuracy_identity(model, dataset, options, code)
-            waiting.setdefault(identity, []).append((dataset, output))
-            if results.holds(identity, ".json"):
-                for place in waiting.pop(identity):
-                    results.link(identity, place[1])
-                    done(place[0], "taken from the store")
+            if results.take(identity, output):
+                done(dataset, "taken from the store")
+            else:
+                waiting.setdefault(identity, []).append((dataset, output))
     if not waiting:
         return
 
@@ -254,7 +253,8 @@ def measure_accuracies(
                 results.publish(item.key, places[0][1])
     for identity, places in waiting.items():  # measured by another process meanwhile
         for dataset, output in places:
-            results.link(identity, output)
+            if not results.take(identity, output):
+                raise VlmrankError(f"{results.path(identity, '.json')} went missing while it was needed; run again")
             done(dataset, "taken from the store")
 
 

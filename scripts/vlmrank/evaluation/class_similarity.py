@@ -100,7 +100,7 @@ def relate_by_zoo(cards: Sequence[Mapping[str, Any]], pairs: Iterable[Sequence[s
 
 
 def _class_embedding(path: str | os.PathLike[str]) -> np.ndarray | None:
-    with open_hdf5(path) as file:
+    with open_hdf5(path, "pair") as file:
         if file.attrs.get("status") != OK or "class_embedding" not in file:
             return None
         return file["class_embedding"][()]
@@ -108,7 +108,7 @@ def _class_embedding(path: str | os.PathLike[str]) -> np.ndarray | None:
 
 def write_relations(path: str | os.PathLike[str], relations: ClassRelations) -> None:
     """Write as HDF5."""
-    with create_hdf5(path) as file:
+    with create_hdf5(path, "classes") as file:
         file.attrs["encoder"] = relations.encoder
         file.create_dataset("datasets", data=np.array(relations.datasets, dtype=object), dtype=UTF8)
         for index, names in enumerate(relations.names):
@@ -118,7 +118,7 @@ def write_relations(path: str | os.PathLike[str], relations: ClassRelations) -> 
 
 def read_relations(path: str | os.PathLike[str]) -> ClassRelations:
     """Read what `write_relations` wrote."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path, "classes") as file:
         datasets = tuple(file["datasets"].asstr()[()])
         names = [tuple(file[f"names/{index}"].asstr()[()]) for index in range(len(datasets))]
         return ClassRelations(datasets, names, file["similarity"][()], str(file.attrs["encoder"]))

@@ -348,7 +348,7 @@ def _texts(
 
 def write_evidence(path: str | os.PathLike[str], evidence: ModelEvidence) -> None:
     """Write a model's evidence as HDF5."""
-    with create_hdf5(path) as file:
+    with create_hdf5(path, "evidence") as file:
         file.create_dataset("datasets", data=np.array(evidence.datasets, dtype=object), dtype=UTF8)
         for group in GROUPS:
             for name, values in getattr(evidence, group).items():
@@ -362,7 +362,7 @@ def write_evidence(path: str | os.PathLike[str], evidence: ModelEvidence) -> Non
 
 def read_evidence(path: str | os.PathLike[str]) -> ModelEvidence:
     """Read a model's evidence."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path, "evidence") as file:
         groups = {
             group: {name: values[()] for name, values in file[group].items()} if group in file else {}
             for group in GROUPS

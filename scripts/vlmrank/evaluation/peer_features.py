@@ -153,7 +153,7 @@ def embed_for_peers(
 
 def write_features(path: str | os.PathLike[str], features: Mapping[str, PeerFeatures]) -> None:
     """Write one model's features as HDF5, a group a dataset."""
-    with create_hdf5(path) as file:
+    with create_hdf5(path, "features") as file:
         for name, one in features.items():
             group = file.create_group(name)
             group["labels"] = one.labels
@@ -163,7 +163,7 @@ def write_features(path: str | os.PathLike[str], features: Mapping[str, PeerFeat
 
 def read_features(path: str | os.PathLike[str]) -> dict[str, PeerFeatures]:
     """Read one model's features."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path, "features") as file:
         return {
             name: PeerFeatures(**{array: values[()] for array, values in group.items()}) for name, group in file.items()
         }

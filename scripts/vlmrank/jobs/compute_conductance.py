@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from vlmrank.errors import RUN_AGAIN, FailedPair
+from vlmrank.errors import RUN_AGAIN, FailedPair, VlmrankError
 from vlmrank.store import FAILED, OK, Pair, ResultStore, write_pair
 from vlmrank.store.identities import pair_identity
 from vlmrank.store.leases import Claim, Claims, describe, share_out, until_terminated
@@ -79,7 +79,7 @@ def compute_conductance(
     given : what the job was given: `gpus`, `memory_mb` and `minutes` (its time limit), as far as known.
     say : takes a line for each pair: what was done, seconds, what is left.
     """
-    work = _Chunk(model, options, free, code, ResultStore(store), cache, threads, given or {}, say, len(datasets))
+    work = _Chunk(model, options, free, code, ResultStore(store, say), cache, threads, given or {}, say, len(datasets))
     work.look_up(datasets, outputs)
     if work.waiting:
         with until_terminated((given or {}).get("minutes"), started=time.monotonic()) as begin:
@@ -115,9 +115,9 @@ class _Chunk:
         write_pair(output, pair)
         self.done(dataset, f"FAILED: {reason}")
 
-    def take(self, dataset: Card, output: Place, identity: str) -> None:
+    def take(self, dataset: Card, output: Place, identity: str) -> bool:
         names = {name: self.model.get(name) or "" for name in ("model", "architecture", "pretrained")}
-        self.results.link(identity, output, dataset=dataset["dataset"], **names)
+        return self.results.take(identity, output, dataset=dataset["dataset"], **names)
 
     def look_up(self, datasets: Sequence[Card], outputs: Sequence[Place]) -> None:
         """Take what the store has, fail what cannot be tried, and leave the rest in `waiting`."""
@@ -127,8 +127,7 @@ class _Chunk:
                 self.fail(dataset, output, reason)
                 continue
             identity = pair_identity(self.model, dataset, self.options, self.code)
-            if self.results.holds(identity):
-                self.take(dataset, output, identity)
+            if self.take(dataset, output, identity):
                 self.done(dataset, "taken from the store")
             else:
                 self.waiting.setdefault(identity, []).append((dataset, output))
@@ -219,7 +218,8 @@ class _Chunk:
             if whole:
                 self.results.publish(identity, places[0][1])
             for dataset, output in places[1:] if whole else ():
-                self.take(dataset, output, identity)
+                if not self.take(dataset, output, identity):
+                    write_pair(output, Pair(**{**vars(pair), "attributes": {**named, "dataset": dataset["dataset"]}}))
             for dataset, _ in places:
                 self.done(dataset, f"{len(pair.image_id)} images in {pair.attributes['seconds']:.1f} s")
 
@@ -227,7 +227,8 @@ class _Chunk:
         """Take what other processes computed meanwhile."""
         for identity, places in self.waiting.items():
             for dataset, output in places:
-                self.take(dataset, output, identity)
+                if not self.take(dataset, output, identity):
+                    raise VlmrankError(f"{self.results.path(identity)} went missing while it was needed; run again")
                 self.done(dataset, "taken from the store")
 
 

@@ -1,101 +1,135 @@
-"""Finished results that working directories, users and nodes share, by the hash of everything that went into them."""
+"""Finished results that working directories, users and nodes share, by the hash of everything that went into them.
+
+An entry is an HDF5 or a JSON file with a kind, its own identity and checksums. What is put in and what is taken out are
+copies, so that nobody who writes to a result writes to the store; copies share their blocks where the file system can.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import h5py
+from typing import Any
 
 from vlmrank.errors import VlmrankError
-from vlmrank.store.files import OK, atomic, read_json
-from vlmrank.store.pair import read_pair_attributes
+from vlmrank.store.files import OK, DamagedFile, atomic, copy_file, read_json, write_json
+from vlmrank.store.hdf5 import attributes_of, change_attributes, open_hdf5
 
 
+def read_entry(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the facts of an entry (kind, identity, model, dataset, status, ...), once all of it is known to be whole.
+
+    Raises
+    ------
+    FileNotFoundError : there is no such file.
+    DamagedFile : it is not what was written.
+    VlmrankError : it cannot be read at the moment.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise DamagedFile(f"{path}: holds no mapping; delete it and run again")
+        return content
+    with open_hdf5(path) as file:
+        return attributes_of(file)
+
+
+@dataclass(frozen=True)
 class ResultStore:
     """Finished results under `<root>/<first two digits>/<identity><suffix>`; readers need no lock.
 
-    A file appears whole (written beside, then renamed) and is never changed. Several working directories, users and
-    nodes may share one root: two that compute the same result at the same time leave one of the two equal files.
+    A file appears whole (written beside, then renamed), is never changed, and is read in full and compared with its
+    checksums before it is used; one that fails is dropped. Several working directories, users and nodes may share one
+    root: two that compute the same result at the same time leave one of the two equal files.
+
+    Attributes
+    ----------
+    root : folder of the store.
+    say : takes a line for each entry that is dropped.
     """
 
-    def __init__(self, root: str | os.PathLike[str]):
-        self.root = Path(root)
+    root: Path
+    say: Callable[[str], None] = field(default=lambda line: None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
 
     def path(self, identity: str, suffix: str = ".h5") -> Path:
         """Where the result of this identity is or would be."""
         return self.root / identity[:2] / f"{identity}{suffix}"
 
     def holds(self, identity: str, suffix: str = ".h5") -> bool:
-        """Whether there is a readable, successful result of this identity."""
-        path = self.path(identity, suffix)
-        if not path.exists():
-            return False
-        try:
-            found = read_pair_attributes(path) if suffix == ".h5" else read_json(path)
-        except (VlmrankError, OSError, ValueError):
-            return False  # half a file from a full disk or a broken node: compute it again
-        return found.get("status") == OK and found.get("identity", identity) == identity
+        """Whether there is a whole, successful result of this identity."""
+        return self._checked(identity, self.path(identity, suffix)) is not None
 
     def publish(self, identity: str, source: str | os.PathLike[str]) -> None:
-        """Put a finished result file into the store, as a link where the file system allows it."""
+        """Put a copy of a finished result file into the store."""
         source = Path(source)
         target = self.path(identity, source.suffix)
-        shared = self._shared()
+        self.root.mkdir(parents=True, exist_ok=True)
+        shared = self.root.stat().st_mode & stat.S_IWGRP
         if not target.parent.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(exist_ok=True)
             if shared:
-                _let_group_write(target.parent)
+                with contextlib.suppress(PermissionError):
+                    target.parent.chmod(target.parent.stat().st_mode | stat.S_IWGRP | stat.S_ISGID)
         with atomic(target) as partial:
-            _link_or_copy(source, partial)
+            copy_file(source, partial)
             _sync(partial)
-            if shared:
-                _let_group_write(partial)
+            partial.chmod(partial.stat().st_mode & 0o444 | (0o040 if shared else 0))
 
-    def link(self, identity: str, destination: str | os.PathLike[str], **names: str) -> None:
-        """Make `destination` the result of this identity: a hard link, or a copy.
+    def take(self, identity: str, destination: str | os.PathLike[str], **names: str) -> bool:
+        """Make `destination` a copy of the result of this identity; False if the store has none.
 
-        It is a copy where the file system refuses a link, where another place links the same file already (its time
-        of change, which Snakemake looks at, would change there too), and where `names` (model, dataset, ...) differ.
+        Parameters
+        ----------
+        names : attributes that are this user's own and no part of the identity: model, dataset, ...
         """
         destination = Path(destination)
         source = self.path(identity, destination.suffix)
-        with atomic(destination) as partial:
-            if destination.suffix == ".h5" and names:
-                found = read_pair_attributes(source)
-                changed = {name: value for name, value in names.items() if found.get(name) != value}
+        found = self._checked(identity, source)
+        if found is None:
+            return False
+        changed = {name: value for name, value in names.items() if found.get(name) != value}
+        try:
+            with atomic(destination) as partial:
+                if destination.suffix == ".json" and changed:
+                    write_json(partial, {**found, **changed})
+                    return True
+                copy_file(source, partial)
                 if changed:
-                    shutil.copyfile(source, partial)
-                    with h5py.File(partial, "r+", locking=False) as file:
-                        file.attrs.update(changed)
-                    return
-            if source.stat().st_nlink > 1:
-                shutil.copyfile(source, partial)
-            else:
-                _link_or_copy(source, partial)
+                    change_attributes(partial, changed)
+        except FileNotFoundError:  # pruned this moment
+            return False
+        return True
 
-    def _shared(self) -> bool:
-        self.root.mkdir(parents=True, exist_ok=True)
-        return bool(self.root.stat().st_mode & stat.S_IWGRP)
+    def entries(self) -> Iterator[Path]:
+        """Files of all results, whole or not."""
+        for folder in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
+            yield from sorted(path for path in folder.iterdir() if path.suffix in (".h5", ".json"))
 
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    def _checked(self, identity: str, path: Path) -> Mapping[str, Any] | None:
+        try:
+            found = read_entry(path)
+            if found.get("identity") != identity or found.get("status", OK) != OK:
+                raise DamagedFile(f"{path}: holds another result than its name says")
+            return found
+        except FileNotFoundError:
+            return None
+        except DamagedFile as error:
+            self.say(f"dropped from the store, to be computed again: {error}")
+            with contextlib.suppress(OSError):
+                path.unlink()
+        except (OSError, VlmrankError) as error:
+            self.say(f"not taken from the store, to be computed again: {error}")
+        return None
 
 
 def _sync(path: Path) -> None:
     """Have the content on disk before the name appears."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _let_group_write(path: Path) -> None:
-    with contextlib.suppress(PermissionError):
-        mode = path.stat().st_mode
-        path.chmod(mode | stat.S_IWGRP | (stat.S_ISGID if path.is_dir() else 0))

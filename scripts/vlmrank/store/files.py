@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ import pandas as pd
 from vlmrank.errors import VlmrankError
 
 OK, FAILED = "ok", "failed"
+CHECKSUM = "checksum"
+FICLONE = 0x40049409  # of Linux: share the blocks of another file
 TEXT_COLUMNS = (
     "model",
     "dataset",
@@ -41,6 +46,41 @@ TEXT_COLUMNS = (
 )
 
 
+# What a file system says that works again later, by itself or once somebody has made room.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+PASSING = (
+    *FULL,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.EREMOTEIO,
+    errno.EMFILE,
+)
+
+
+class DamagedFile(VlmrankError, ValueError):
+    """A file is not what was written: half of it, or with bits that changed."""
+
+
+def passing_errno(error: BaseException) -> int | None:
+    """The number of a fault of the file system that is none of the file, None for any other error.
+
+    Examples
+    --------
+    >>> passing_errno(OSError(errno.EIO, "read")), passing_errno(RuntimeError("errno = 5, error message = ..."))
+    (5, 5)
+    >>> passing_errno(OSError("file signature not found")) is None
+    True
+    """
+    text = str(error)  # HDF5 raises errors of several classes with the system's words in them
+    for number in PASSING:
+        if getattr(error, "errno", None) == number or f"errno = {number}," in text or os.strerror(number) in text:
+            return number
+    return None
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside `path` to write to, and rename it to `path` if the block ends without an error.
@@ -57,24 +97,52 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
-    except (OSError, RuntimeError) as error:  # HDF5 raises either, with the system's words in it
-        full = next((code for code in (errno.ENOSPC, errno.EDQUOT) if os.strerror(code) in str(error)), None)
-        if full is None:
+    except (OSError, RuntimeError) as error:
+        full = passing_errno(error)
+        if full not in FULL:
             raise
         raise VlmrankError(f"{path}: {os.strerror(full)}; make room and run again, what is finished stays") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy the content of a file; where the file system can, both share their blocks until one of them is written."""
+    with Path(source).open("rb") as read, Path(target).open("wb") as written:
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(written.fileno(), FICLONE, read.fileno())
+            return
+        shutil.copyfileobj(read, written, 1 << 20)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write `content` as indented JSON."""
+    """Write `content` as indented JSON; a mapping with a checksum of it, which `read_json` compares and leaves out."""
+    if isinstance(content, Mapping):
+        content = {**content, CHECKSUM: _checksum(json.loads(json.dumps(content)))}
     with atomic(path) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises
+    ------
+    DamagedFile : it is no JSON, or its checksum differs.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFile(f"{path}: not a whole JSON file ({error}); delete it and run again") from error
+    if isinstance(content, dict) and CHECKSUM in content and content.pop(CHECKSUM) != _checksum(content):
+        raise DamagedFile(f"{path}: damaged (it is not what was written); delete it and run again")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    text = json.dumps({name: value for name, value in content.items() if name != CHECKSUM}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def write_csv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:

@@ -52,7 +52,7 @@ class Divergences:
 
 def write_alignment(path: str | os.PathLike[str], alignment: Alignment) -> None:
     """Write a model's block importances."""
-    with create_hdf5(path) as file:
+    with create_hdf5(path, "alignment") as file:
         file.create_dataset("datasets", data=texts(alignment.datasets), dtype=UTF8)
         file["importance"] = np.asarray(alignment.importance, np.float64)
         file["prior"] = np.asarray(alignment.prior, np.float64)
@@ -64,7 +64,7 @@ def write_alignment(path: str | os.PathLike[str], alignment: Alignment) -> None:
 
 def read_alignment(path: str | os.PathLike[str]) -> Alignment:
     """Read a model's block importances."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path, "alignment") as file:
         return Alignment(
             datasets=tuple(file["datasets"].asstr()[()]),
             importance=file["importance"][()],
@@ -77,7 +77,7 @@ def read_alignment(path: str | os.PathLike[str]) -> Alignment:
 
 def write_dcd(path: str | os.PathLike[str], divergences: Divergences) -> None:
     """Write a model's divergences between all datasets."""
-    with create_hdf5(path) as file:
+    with create_hdf5(path, "dcd") as file:
         file.create_dataset("datasets", data=texts(divergences.datasets), dtype=UTF8)
         file["dcd"] = np.asarray(divergences.dcd, np.float64)
         file["dcd"].attrs["axes"] = "row = source, column = target"
@@ -86,7 +86,7 @@ def write_dcd(path: str | os.PathLike[str], divergences: Divergences) -> None:
 
 def read_dcd(path: str | os.PathLike[str]) -> Divergences:
     """Read a model's divergences between all datasets."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path, "dcd") as file:
         return Divergences(
             datasets=tuple(file["datasets"].asstr()[()]), dcd=file["dcd"][()], per_image=file["per_image"][()]
         )

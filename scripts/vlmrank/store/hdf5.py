@@ -1,47 +1,107 @@
 """The one place where HDF5 files are opened, for writing and for reading.
 
-Never with locks, which network file systems often lack: a file has one writer, appears whole and does not change.
+Never with locks, which network file systems often lack: a file has one writer, appears whole and does not change. Each
+file says its kind and ends with the SHA-256 of all bytes before it, which is compared on reading; HDF5 itself does not
+look beyond its own end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
 from vlmrank.errors import VlmrankError
-from vlmrank.store.files import atomic
+from vlmrank.store.files import DamagedFile, atomic, passing_errno
 
 UTF8 = h5py.string_dtype("utf-8")
+KIND = "kind"
+SEAL = b"vlmrank:"  # comes before the checksum at the end of a file
+END = len(SEAL) + hashlib.sha256().digest_size
 
 
 @contextlib.contextmanager
-def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Yield a new file beside `path`, which gets that name if the block ends without an error."""
-    with atomic(path) as partial, h5py.File(partial, "w", locking=False) as file:
-        yield file
+def create_hdf5(path: str | os.PathLike[str], kind: str) -> Iterator[h5py.File]:
+    """Yield a new file beside `path`, which is sealed and gets that name if the block ends without an error.
+
+    Parameters
+    ----------
+    kind : what the file holds: `pair`, `alignment`, ...
+    """
+    with atomic(path) as partial:
+        with h5py.File(partial, "w", locking=False) as file:
+            yield file
+            file.attrs[KIND] = kind
+        _seal(partial)
 
 
 @contextlib.contextmanager
-def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Yield a file to read from.
+def open_hdf5(path: str | os.PathLike[str], kind: str = "") -> Iterator[h5py.File]:
+    """Yield a file to read from, once it is known to be what was written.
+
+    Parameters
+    ----------
+    kind : what the file should hold; empty for anything.
 
     Raises
     ------
-    VlmrankError : it is no HDF5 file, or not one of the layout that is read inside the block.
+    FileNotFoundError : there is no such file.
+    DamagedFile : its checksum differs, or it has not the layout that is read inside the block.
+    VlmrankError : it cannot be read at the moment.
     """
     try:
+        _verify(path)
         with h5py.File(path, "r", locking=False) as file:
+            if kind and file.attrs[KIND] != kind:
+                raise DamagedFile(f"{path}: holds {file.attrs[KIND]!r}, not {kind!r}; delete it and run again")
             yield file
-    except (OSError, KeyError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise VlmrankError(f"{path}: not a readable result file ({error}); delete it and run again") from error
+    except (FileNotFoundError, DamagedFile):
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:  # HDF5 raises any of these
+        passing = passing_errno(error)
+        if passing is not None:
+            raise VlmrankError(f"{path}: cannot be read now ({os.strerror(passing)}); run again") from error
+        raise DamagedFile(f"{path}: not a readable result file ({error}); delete it and run again") from error
+
+
+def change_attributes(path: Path, values: Mapping[str, Any]) -> None:
+    """Change attributes of a file that nobody else sees yet, and seal it again."""
+    os.truncate(path, path.stat().st_size - END)
+    with h5py.File(path, "r+", locking=False) as file:
+        file.attrs.update(values)
+    _seal(path)
+
+
+def _sha256(path: str | os.PathLike[str], end: int) -> tuple[bytes, bytes]:
+    """SHA-256 of all but the last `end` bytes of a file, and those bytes."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        left = os.fstat(file.fileno()).st_size - end
+        while left > 0:
+            block = file.read(min(left, 1 << 20))
+            digest.update(block)
+            left -= len(block) or left
+        return digest.digest(), file.read()
+
+
+def _seal(path: Path) -> None:
+    checksum, _ = _sha256(path, 0)
+    with path.open("ab") as file:
+        file.write(SEAL + checksum)
+
+
+def _verify(path: str | os.PathLike[str]) -> None:
+    checksum, end = _sha256(path, END)
+    if end != SEAL + checksum:
+        what = "damaged (it is not what was written)" if end.startswith(SEAL) else "not a whole result file"
+        raise DamagedFile(f"{path}: {what}; delete it and run again")
 
 
 def texts(values: Sequence[str]) -> np.ndarray:

@@ -98,7 +98,7 @@ def distrusted_models(folder: str | os.PathLike[str]) -> list[str]:
 
 def write_pair(path: str | os.PathLike[str], pair: Pair) -> None:
     """Write `/blocks/00, 01, ...` and the rest of the pair file; a failed pair is a file of attributes alone."""
-    with create_hdf5(path) as file:
+    with create_hdf5(path, "pair") as file:
         blocks = file.create_group("blocks")
         for index, (module, values) in enumerate(pair.blocks.items()):
             dataset = blocks.create_dataset(f"{index:02d}", data=np.asarray(values, np.float32))
@@ -123,9 +123,10 @@ def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
 
     Raises
     ------
-    VlmrankError : the file is not a complete HDF5 file of this layout, or not to be trusted (`is_distrusted`).
+    DamagedFile : the file is not what `write_pair` wrote.
+    VlmrankError : it is not to be trusted (`is_distrusted`).
     """
-    with open_hdf5(path) as file:
+    with open_hdf5(path, "pair") as file:
         attributes = attributes_of(file)
         if is_distrusted(attributes):
             raise VlmrankError(f"{path}: made by the secant rule of an earlier version, which may be wrong; delete it")
@@ -153,5 +154,5 @@ def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
 
 def read_pair_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read only a pair file's attributes: cheap, for gathers over many pairs."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path, "pair") as file:
         return attributes_of(file)

@@ -103,7 +103,7 @@ def run_size(
     arrays = [
         4 * (k * (c + b + embed_dim + classes) + classes * embed_dim) for c, b in zip(channels, blocks, strict=True)
     ]
-    disk = d * (sum(arrays) + m * FILE_OVERHEAD)
+    disk = 2 * d * (sum(arrays) + m * FILE_OVERHEAD)  # once in the results folder, once in the store
     matrices = m * 8 * d * d * (k + 1)
     weights = sum(sizes) if downloads is None else downloads
     hours = (compute + loading) / 3600
@@ -129,7 +129,7 @@ def run_size(
             "results on disk",
             disk + matrices,
             human_bytes(disk + matrices),
-            "models x datasets x 4 bytes x (images x (channels + blocks + embedding + classes) + classes x embedding) "
-            "+ models x 8 bytes x datasets^2 x (images + 1)",
+            "2 (results and store) x models x datasets x 4 bytes x (images x (channels + blocks + embedding + classes) "
+            "+ classes x embedding) + models x 8 bytes x datasets^2 x (images + 1)",
         ),
     ]
