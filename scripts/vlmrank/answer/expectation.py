@@ -99,18 +99,21 @@ def draw_accuracies(
     return expit(drawn)
 
 
-def expect(drawn: np.ndarray, *, level: float = 0.9) -> Expectation:
+def expect(drawn: np.ndarray, *, level: float = 0.9, loss_factor: float = 1.0) -> Expectation:
     """Means and intervals of accuracy and loss from drawn accuracies [D, M].
 
     Parameters
     ----------
     drawn : from `draw_accuracies`.
     level : of the intervals.
+    loss_factor : that losses are multiplied by, from how claimed and seen losses compare on known tasks.
     """
     known = np.isfinite(drawn).all(axis=0)
     tails = [(1 - level) / 2, (1 + level) / 2]
     results = []
-    lost = drawn[:, known].max(axis=1, keepdims=True) - drawn[:, known] if known.any() else drawn[:, known]
+    lost = drawn[:, known]
+    if known.any():
+        lost = loss_factor * (lost.max(axis=1, keepdims=True) - lost)
     for values in (drawn[:, known], lost):
         for found in (values.mean(axis=0), *np.quantile(values, tails, axis=0)) if known.any() else [np.empty(0)] * 3:
             full = np.full(drawn.shape[1], np.nan)

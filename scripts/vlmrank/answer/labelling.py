@@ -9,7 +9,6 @@ classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,10 +115,7 @@ class Labelling:
         self.expected = None if expected is None else np.asarray(expected, np.float64)
         self.deviation = deviation
         agreed = np.stack(
-            [
-                np.bincount(row, weights=self.guess[np.arange(images), row], minlength=classes)
-                for row in self.predicted
-            ]
+            [np.bincount(row, weights=self.guess[np.arange(images), row], minlength=classes) for row in self.predicted]
         )
         scale, strength = prior.consensus / images, (prior.diagonal + prior.off) / classes
         even = prior.diagonal / (prior.diagonal + prior.off)

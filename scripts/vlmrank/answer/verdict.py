@@ -41,6 +41,8 @@ def verdict(
             f"a model taken at random {100 * loss_random:.1f}: the ranking is no better than chance here."
         )
         return Verdict("none", reason)
+    if not loss >= 0:
+        return Verdict("none", "No accuracy is known on any task: nothing can be said about the loss.")
     if not p_top5 > chance_top5 and chance_top5 < 1:
         reason = f"The pick is in the top five with probability {p_top5:.2f}, a random model with {chance_top5:.2f}."
         return Verdict("none", reason)
