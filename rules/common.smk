@@ -16,12 +16,13 @@ from vlmrank.store import identities as identity
 from vlmrank.workflow import resources
 from vlmrank.workflow import job_log as runlog
 from vlmrank.workflow import sheets
+from vlmrank.datasets.layout import tar_files
 from vlmrank.errors import VlmrankError
 from vlmrank.workflow.snakemake_patch import calm_scheduler, make_again
 from vlmrank.store import read_json
 from vlmrank.store.leases import stand_guard
 from vlmrank.workflow.code_hash import code_hash
-from vlmrank.workflow import again
+from vlmrank.workflow import again, fingerprint
 
 
 class InputError(WorkflowError):
@@ -99,8 +100,13 @@ def made():
 
 def inputs_of(row):
     """Rule inputs for a row of a sheet: what rules make of it, else the files and folders that exist."""
-    paths = row.paths()
-    return list(dict.fromkeys(name for path in paths for name in made().get(path) or sheets.files_of(path)))
+    found = [made().get(path) or ([path] if Path(path).exists() else tar_files(path)) for path in row.paths()]
+    return list(dict.fromkeys(name for names in found for name in names))
+
+
+def fingerprint_of(row):
+    """What tells that a file behind a row changed; for a rule that runs in the head process, which alone asks."""
+    return fingerprint.fingerprint(row, made=lambda path: path in made())
 
 
 def of_models(pattern, **wildcards):

@@ -29,6 +29,7 @@ rule fetch_model:
         "../envs/cpu.yaml"
     params:
         row=lambda wildcards: MODELS[wildcards.model].values(),
+        files=lambda wildcards: fingerprint_of(MODELS[wildcards.model]),
         code=code("vlmrank.models.load:fetch_model", "vlmrank.store:write_json"),
     script:
         "../scripts/fetch_model.py"
@@ -47,6 +48,7 @@ rule prepare_dataset:
         "../envs/cpu.yaml"
     params:
         row=lambda wildcards: DATASETS[wildcards.dataset].values(),
+        files=lambda wildcards: fingerprint_of(DATASETS[wildcards.dataset]),
         images=config["images"]["per_dataset"],
         stratified=config["images"]["stratified"],
         max_lost=config["images"]["max_lost"],

@@ -199,3 +199,20 @@ def test_what_failed_for_a_reason_that_passes_is_made_again(work):
     finally:
         table.write_text(before)
         os.utime(table, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("images/cats/thing/0.png", "prepare_dataset"), ("zoo/A--one/open_clip_model.safetensors", "fetch_model")],
+)
+def test_a_file_overwritten_in_place_by_an_older_one_is_seen(work, name, rule):
+    path = work.folder / name
+    before, facts = path.read_bytes(), path.stat()
+    try:
+        path.write_bytes(before)
+        os.utime(path, ns=(10**18, 10**18))
+        assert work.jobs()[rule] == 1
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+    assert work.jobs() == {}

@@ -10,7 +10,6 @@ from vlmrank.errors import VlmrankError
 from vlmrank.workflow.config import read_schema
 from vlmrank.workflow.sheets import (
     check_inputs,
-    files_of,
     read_datasets,
     read_models,
     sources_for,
@@ -205,17 +204,3 @@ def test_models_that_do_not_exist(tmp_path):
 )
 def test_class_folders(folder, index):
     assert class_of_folder(folder, ["cat", "polar bear"]) == index
-
-
-def test_what_a_path_stands_for(images):
-    assert files_of(str(images / "classes.yaml")) == [str(images / "classes.yaml")]
-    folders = [str(images / "images" / name) for name in ("000_cat", "001_polar bear")]
-    assert files_of(str(images / "images")) == [str(images / "images"), *folders]
-    model = images / "model"
-    model.mkdir()
-    for name in ("open_clip_config.json", "open_clip_model.safetensors", "README.md"):
-        (model / name).touch()
-    assert files_of(str(model)) == [
-        str(model),
-        *(str(model / name) for name in ("open_clip_config.json", "open_clip_model.safetensors")),
-    ]

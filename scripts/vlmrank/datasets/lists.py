@@ -155,3 +155,11 @@ def column_labels(
 def _near(value: str, classes: Sequence[str]) -> str:
     hint = nearest(value, classes)
     return f". {hint}" if hint else ""
+
+
+def listed_images(path: str) -> list[str]:
+    """Paths of the images in a list, for those who only look whether they changed; raises as `read_list`."""
+    names, rows = _rows_of_list(Path(path))
+    column = _column(names, PATH_COLUMNS, path)
+    images = [row.get(column) for row in rows if column is not None]
+    return [str(Path(path).parent / image) for image in images if isinstance(image, str)]

@@ -327,19 +327,6 @@ def _check_folders(path: Path, classes: Sequence[str], sheet: Path) -> list[str]
     ]
 
 
-def files_of(path: str) -> list[str]:
-    """What a path of a sheet stands for on disk, as far as a change of it can be seen.
-
-    A file is itself; a folder is itself, its subfolders, and the files of a model in it; a tar pattern is its files.
-    """
-    place = Path(path)
-    if place.is_dir():
-        inside = sorted(place.iterdir())
-        model = [entry for entry in inside if entry.suffix in (".json", *CHECKPOINTS)]
-        return [path, *map(str, model), *(str(entry) for entry in inside if entry.is_dir())]
-    return [path] if place.is_file() else tar_files(path)
-
-
 def _look(path: Path) -> str:
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
