@@ -149,7 +149,7 @@ def test_an_edit_that_only_the_report_uses_runs_no_conductance(work):
 def test_an_edit_that_conductance_uses_runs_what_depends_on_it(work):
     path = "scripts/vlmrank/conductance/quadrature.py"
     head = re.search(r"^def arc_length_curve\(.*?\) -> [^\n]*:\n", (work.folder / path).read_text(), re.M | re.S)[0]
-    work.edit(path, head, head + "    print()\n")
+    work.edit(path, head, head + "    curve = 1\n")
     models = len(MODELS)
     assert work.jobs() == {
         "compute_conductance": models,
