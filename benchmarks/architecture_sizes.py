@@ -18,9 +18,12 @@ import torch
 from open_clip.model import _build_vision_tower
 
 from vlmrank.errors import VlmrankError
+from vlmrank.models.blocks import visual_blocks
+from vlmrank.models.build import build_on_meta
+from vlmrank.models.card import image_gflops
 from vlmrank.models.hub import hub_cache
-from vlmrank.models.load import build_on_meta, family_of, image_gflops, visual_blocks
 from vlmrank.models.model_config import ModelConfig
+from vlmrank.models.registry import family_of
 
 TARGET = Path(__file__).resolve().parent.parent / "scripts" / "vlmrank" / "models" / "architectures.csv"
 

@@ -15,8 +15,8 @@ import torch
 from vlmrank.conductance.pair import ConductanceOptions, PairTask, compute_pairs
 from vlmrank.datasets.decode import read_image
 from vlmrank.datasets.prompts import read_prompts
-from vlmrank.models.load import load_model
 from vlmrank.store import write_csv
+from vlmrank.zoo import load_model
 
 
 def main() -> None:

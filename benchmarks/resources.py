@@ -47,7 +47,7 @@ def measure(folder: Path) -> dict[str, float]:
     import torch
 
     from vlmrank.conductance.pair import ConductanceOptions, PairTask, compute_pairs
-    from vlmrank.models.load import load_model
+    from vlmrank.zoo import load_model
 
     torch.set_num_threads(1)
     imported = peak_mb()

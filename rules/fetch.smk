@@ -30,7 +30,7 @@ rule fetch_model:
     params:
         row=lambda wildcards: MODELS[wildcards.model].values(),
         files=lambda wildcards: fingerprint_of(MODELS[wildcards.model]),
-        code=code("vlmrank.models.load:fetch_model", "vlmrank.store:write_json"),
+        code=code("vlmrank.models.card:fetch_model", "vlmrank.store:write_json"),
     script:
         "../scripts/fetch_model.py"
 

@@ -1,6 +1,6 @@
 """Find or download one model's weights and write its card."""
 
-from vlmrank.models.load import fetch_model
+from vlmrank.models.card import fetch_model
 from vlmrank.store import write_json
 from vlmrank.workflow.job_log import announce, job
 

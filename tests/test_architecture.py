@@ -7,12 +7,11 @@ import architecture
 import pytest
 
 UPWARD = {
-    "models.registry -> workflow.sheets",
     "published.evaluate -> report.build",
     "ranking -> store",
 }
-CIRCLES = [{"models.registry", "models.load"}]
-LONG_FILES = {"conductance.layer", "evaluation.evidence", "models.load"}
+CIRCLES = []
+LONG_FILES = {"conductance.layer", "evaluation.evidence"}
 LONG_FUNCTIONS = {
     "accuracy.measured:measure_accuracies",
     "datasets.prepare:prepare_dataset",
@@ -41,8 +40,6 @@ PRIVATE_NAMES = {
     "conductance.strides: torch.nn.modules.batchnorm._BatchNorm",
     "models.blocks: torch.utils._python_dispatch._python_dispatch",
     "models.hub: huggingface_hub._CACHED_NO_EXIST",
-    "models.load: open_clip.pretrained._PRETRAINED",
-    "models.weights: open_clip.factory._find_checkpoint_in_dir",
 }
 
 

@@ -5,3 +5,10 @@ calls it. Importing it, and every module for ranking, evaluation and report, doe
 """
 
 __version__ = "0.1.0"
+
+
+def list_models():
+    """All weights of the installed OpenCLIP's registry, a `vlmrank.models.registry.Entry` each."""
+    from vlmrank.models.registry import list_entries
+
+    return list_entries()

@@ -64,7 +64,7 @@ def test_labels_that_do_not_fit_are_refused():
 
 @needs_bench
 def test_the_bench_has_the_accuracy_that_was_measured_elsewhere(tmp_path):
-    from vlmrank.models.load import fetch_model
+    from vlmrank.models.card import fetch_model
 
     model, dataset = "RN-xs--corpus0", "silhouettes16"
     folder = BENCH / "datasets" / dataset
@@ -99,7 +99,7 @@ def test_the_bench_has_the_accuracy_that_was_measured_elsewhere(tmp_path):
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    from vlmrank.models.load import load_model
+    from vlmrank.zoo import load_model
 
     return load_model(f"local-dir:{write_tiny(tmp_path_factory.mktemp('models') / 'tiny', tiny_state())}")
 

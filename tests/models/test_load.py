@@ -14,9 +14,10 @@ import torch
 from tiny import TINY, tiny_state, write_tiny
 
 from vlmrank.errors import FailedPair, VlmrankError
+from vlmrank.models.card import fetch_model, registered_as
 from vlmrank.models.hub import hub_is_reachable, url_file
-from vlmrank.models.load import choose_device, fetch_model, load_model, registered_as
 from vlmrank.models.weights import check_weights, file_sha256, hub_place
+from vlmrank.zoo import load_model
 
 
 @pytest.fixture(scope="module")
@@ -289,12 +290,7 @@ def test_a_plain_address_is_kept_whole_or_not_at_all(tmp_path):
         url_file("https://example.org/x.bin", cache=tmp_path / "cache", offline=True)
 
 
-def test_devices_and_precisions(folder):
-    assert choose_device("cpu").type == "cpu"
-    if not torch.cuda.is_available():
-        assert choose_device("auto").type == "cpu"
-        with pytest.raises(VlmrankError, match="no GPU"):
-            choose_device("cuda")
+def test_a_precision_that_does_not_exist(folder):
     with pytest.raises(VlmrankError, match="float8"):
         load_model(f"local-dir:{folder}", precision="float8")
 

@@ -17,9 +17,9 @@ from tiny import TINY, tiny_state, write_tiny
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.models import model_config, tokenizer
 from vlmrank.models.hub import hub_is_reachable
-from vlmrank.models.load import fetch_model, load_model
 from vlmrank.models.model_config import MODEL, PREPROCESS, ConfigError, check_section, read_model_config
 from vlmrank.models.weights import check_weights
+from vlmrank.zoo import fetch_model, load_model
 
 CODE = "import pathlib\npathlib.Path({!r}).touch()\nfrom transformers import PreTrainedTokenizerFast as Evil\n"
 VOCABULARY = {

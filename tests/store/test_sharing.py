@@ -10,7 +10,7 @@ from tiny_zoo import make_dataset, make_model
 from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.errors import VlmrankError
 from vlmrank.jobs import compute_conductance as chunk
-from vlmrank.models.load import fetch_model
+from vlmrank.models.card import fetch_model
 from vlmrank.store import read_pair
 from vlmrank.store.leases import Claims
 

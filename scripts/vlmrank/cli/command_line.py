@@ -128,7 +128,7 @@ def list_models(options: argparse.Namespace) -> int:
 
 def check_models(options: argparse.Namespace) -> int:
     """Say of every row of a sheet what is cached, what would be downloaded and what is wrong (exit status 1)."""
-    from vlmrank.models.registry import check_row
+    from vlmrank.workflow.downloads import check_row
 
     sheet = read_models(options.check, _schema("models"))
     found = [check_row(row, cache=options.cache, online=options.online) for row in sheet]

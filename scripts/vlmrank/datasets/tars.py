@@ -14,9 +14,9 @@ from vlmrank.datasets.items import Item, Source, source_of
 from vlmrank.datasets.layout import tar_files
 from vlmrank.errors import VlmrankError
 from vlmrank.files import MOST_TAR, MOST_TAR_HEADER, CappedReader, open_regular
+from vlmrank.models.names import HUB
 from vlmrank.textfile import read_lines
 
-HUB = "hf-hub:"
 TAR_IMAGES = {"webp", "png", "jpg", "jpeg"}
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 

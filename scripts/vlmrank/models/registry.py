@@ -1,20 +1,18 @@
-"""OpenCLIP's registry as rows: which weights there are, how large, trained on what; and what a sheet would download."""
+"""OpenCLIP's registry as rows: which weights there are, how large, trained on what."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 from vlmrank.errors import VlmrankError
+from vlmrank.models.names import HUB, LOCAL
 from vlmrank.text import nearest
-from vlmrank.workflow.sheets import ModelRow
 
 ARCHITECTURES = Path(__file__).parent / "architectures.csv"
 BYTES_PER_PARAMETER = 4  # hub files of OpenCLIP weights are in float32
@@ -39,6 +37,21 @@ TRAINING_DATA = (
     ("mrl", "multilingual"),
     ("v1", "multilingual"),
     ("meta", "Meta"),
+)
+
+FAMILIES = (
+    ("siglip2", "SigLIP2"),
+    ("siglip", "SigLIP"),
+    ("eva", "EVA"),
+    ("coca", "CoCa"),
+    ("mobileclip", "MobileCLIP"),
+    ("vitamin", "ViTamin"),
+    ("convnext", "ConvNeXt"),
+    ("clipa", "CLIPA"),
+    ("pe-core", "PE"),
+    ("rn", "ResNet"),
+    ("resnet", "ResNet"),
+    ("vit", "ViT"),
 )
 
 
@@ -122,12 +135,29 @@ def training_data(tag: str) -> str:
     return next((name for start, name in TRAINING_DATA if tag.startswith(start)), tag)
 
 
+def family_of(name: str) -> str:
+    """Tower family by an architecture's name, for grouping.
+
+    Examples
+    --------
+    >>> family_of("ViT-B-32-quickgelu"), family_of("hf-hub:timm/ViT-B-16-SigLIP"), family_of("RN50x4")
+    ('ViT', 'SigLIP', 'ResNet')
+    """
+    plain = name.removeprefix(HUB).removeprefix(LOCAL).rstrip("/").rsplit("/", 1)[-1]
+    low = plain.lower()
+    if re.match(r"(nllb|xlm|roberta|mt5)", low):
+        return "multilingual"
+    for start, family in FAMILIES:
+        if re.search(rf"(^|[-_]){start}", low) and not (start == "rn" and not re.match(r"rn(\d|-)", low)):
+            return family
+    match = re.match(r"[A-Za-z]+", plain)
+    return match[0] if match else plain
+
+
 def list_entries() -> list[Entry]:
     """All weights of the installed OpenCLIP's registry, in its order."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
-
-    from vlmrank.models.load import family_of
 
     sizes, entries = architectures(), []
     for architecture, tag in open_clip.list_pretrained():
@@ -213,120 +243,3 @@ def sheet_of(entries: Iterable[Entry]) -> str:
     """The entries as a models sheet."""
     rows = [f"{entry.model}\t{entry.architecture}\t{entry.tag}\t{entry.family}" for entry in entries]
     return "\n".join(["model\tarchitecture\tpretrained\tfamily", *rows, ""])
-
-
-# --- what a sheet would download ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One row of a models sheet, looked at without loading the model.
-
-    Attributes
-    ----------
-    model : its name.
-    state : `local`, `cached`, `to download` or `wrong`.
-    bytes : of the weights file; for a download about, None where unknown.
-    notes : what is wrong, or a remark.
-    """
-
-    model: str
-    state: str
-    bytes: int | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-def check_row(row: ModelRow, *, cache: str | os.PathLike[str] | None, online: bool = False) -> Checked:
-    """Say of one row what is cached, what would be downloaded and what is wrong, without loading the model.
-
-    Parameters
-    ----------
-    row : of the models sheet.
-    cache : folder of downloads.
-    online : whether the hub may be asked for the exact size of a download.
-    """
-    from vlmrank.models.weights import (
-        HUB,
-        HUB_NAMES,
-        HubPlace,
-        check_weights,
-        find_weights,
-        hub_place,
-        in_cache,
-        source_of,
-    )
-
-    source = source_of(row.architecture, row.pretrained or None)
-    try:
-        if source in ("local-dir", "file"):
-            weights = find_weights(row.architecture, row.pretrained or None, offline=True)
-            check_weights(weights.path)
-            if source == "local-dir":
-                _check_folder_config(Path(row.folder or "") / "open_clip_config.json")
-            return Checked(row.model, "local", weights.path.stat().st_size, _quick_gelu_notes(row))
-        if source == "hf-hub":
-            place: HubPlace | None = HubPlace(row.architecture.removeprefix(HUB), HUB_NAMES)
-        else:
-            place = hub_place(_registered(row))
-        found = in_cache(place, cache) if place else None
-        if found:
-            check_weights(found)
-            return Checked(row.model, "cached", found.stat().st_size, _quick_gelu_notes(row))
-        parameters = (architectures().get(row.architecture) or {}).get("parameters")
-        about = int(parameters) * BYTES_PER_PARAMETER if parameters else None
-        exact = _hub_size(place) if online and place else None
-        return Checked(row.model, "to download", exact or about, _quick_gelu_notes(row))
-    except VlmrankError as error:
-        return Checked(row.model, "wrong", None, [str(error)])
-
-
-def _registered(row: ModelRow) -> dict:
-    import open_clip
-    from open_clip.pretrained import get_pretrained_cfg
-
-    if row.architecture not in open_clip.list_models():
-        hint = nearest(row.architecture, open_clip.list_models()) or "`vlmrank models` lists them."
-        raise VlmrankError(f"OpenCLIP has no architecture {row.architecture!r}. {hint}")
-    entry = get_pretrained_cfg(row.architecture, row.pretrained)
-    if not entry:
-        tags = open_clip.list_pretrained_tags_by_model(row.architecture)
-        hint = nearest(row.pretrained, tags) or f"It has {', '.join(tags) or 'none'}."
-        raise VlmrankError(f"{row.architecture} has no pretrained tag {row.pretrained!r}. {hint}")
-    return entry
-
-
-def _check_folder_config(path: Path) -> None:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise VlmrankError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
-        raise VlmrankError(f"{path} has no `model_cfg`: it is not OpenCLIP's")
-
-
-def _quick_gelu_notes(row: ModelRow) -> list[str]:
-    """A remark where a tag was trained with another activation than the architecture has."""
-    import open_clip
-    from open_clip.pretrained import get_pretrained_cfg
-
-    config = open_clip.get_model_config(row.architecture) if row.architecture in open_clip.list_models() else None
-    entry = get_pretrained_cfg(row.architecture, row.pretrained) if config else None
-    if not config or not entry or bool(entry.get("quick_gelu")) == bool(config.get("quick_gelu")):
-        return []
-    trained = "QuickGELU" if entry.get("quick_gelu") else "GELU"
-    names = {f"{architecture}--{tag}" for architecture, tag in open_clip.list_pretrained()}
-    better = better_architecture(row.architecture, row.pretrained, names)
-    advice = f": take {better}" if better else ""
-    return [f"{row.pretrained} was trained with {trained}, {row.architecture} has the other activation{advice}"]
-
-
-def _hub_size(place) -> int | None:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        siblings = HfApi().model_info(place.repository, files_metadata=True, timeout=10).siblings or []
-    except (HfHubHTTPError, OSError, ValueError):
-        return None
-    sizes: Mapping[str, int | None] = {file.rfilename: file.size for file in siblings}
-    return next((sizes[name] for name in place.files if sizes.get(name)), None)

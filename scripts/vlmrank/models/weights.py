@@ -12,9 +12,9 @@ from vlmrank.errors import VlmrankError
 from vlmrank.files import MIB, MOST_WEIGHTS, open_regular, size_of
 from vlmrank.models.hub import MissingFileError, hub_file, is_in_cache, revision_of, url_file
 from vlmrank.models.model_config import CONFIG_FILE
+from vlmrank.models.names import HUB, LOCAL
 from vlmrank.models.pickled import check_packing
 
-LOCAL, HUB = "local-dir:", "hf-hub:"
 PICKLED = (".pt", ".pth", ".bin")
 BYTES_PER_PARAMETER = 32  # in float64: weights, an average of them, and two moments of the optimiser
 SUFFIXES = (".safetensors", *PICKLED)
@@ -134,12 +134,12 @@ def find_weights(
 def _in_folder(folder: Path) -> Path:
     if not (folder / CONFIG_FILE).is_file():
         raise VlmrankError(f"{folder} holds no {CONFIG_FILE}")
-    from open_clip.factory import _find_checkpoint_in_dir  # the file that OpenCLIP will load
+    from vlmrank.models.open_clip_adapter import checkpoint_in_folder
 
-    found = _find_checkpoint_in_dir(folder)
+    found = checkpoint_in_folder(folder)
     if found is None:
         raise VlmrankError(f"{folder} holds no weights (open_clip_model.safetensors)")
-    return Path(found)
+    return found
 
 
 def check_weights(path: Path, *, parameters: int | None = None) -> None:

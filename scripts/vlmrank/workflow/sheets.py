@@ -11,12 +11,11 @@ from typing import Any
 from vlmrank.datasets.layout import any_image_below, classes_of_folders, is_system_folder, on_disk, tar_files
 from vlmrank.datasets.prompts import CLIP_BENCHMARK, read_prompts
 from vlmrank.errors import VlmrankError
+from vlmrank.models.names import HUB, LOCAL
 from vlmrank.text import nearest
 from vlmrank.textfile import read_lines
 from vlmrank.workflow.config import problems, with_defaults
 
-LOCAL = "local-dir:"
-HUB = "hf-hub:"
 RESERVED = ".weights"  # ranking/{target}.weights.csv stands beside ranking/{target}.csv
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")

@@ -1,0 +1,72 @@
+"""Build a model by OpenCLIP from a checked configuration, with or without its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import open_clip
+import torch
+
+from vlmrank.errors import VlmrankError
+from vlmrank.models.hub import HubError
+from vlmrank.models.model_config import ModelConfig
+from vlmrank.models.open_clip_adapter import registered
+from vlmrank.models.tokenizer import no_remote_code
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """OpenCLIP's warnings (QuickGELU, random weights) are answered by the card."""
+    level = logging.getLogger().level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger().setLevel(max(level, logging.ERROR))
+        try:
+            yield
+        finally:
+            logging.getLogger().setLevel(level)
+
+
+def explain(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{text[:300]}{'...' if len(text) > 300 else ''}" or type(error).__name__
+
+
+def build(config: ModelConfig, weights: str | None, device: str):
+    """Build a model by OpenCLIP from a checked configuration; `weights` is a file or None."""
+    preprocess = {name: value for name, value in config.preprocess.items() if name != "size"}  # the tower's size counts
+    with registered(config.model) as name, no_remote_code():
+        return open_clip.create_model(
+            name,
+            weights,
+            device=device,
+            load_weights=weights is not None,
+            require_pretrained=weights is not None,
+            pretrained_text=False,
+            weights_only=True,
+            force_preprocess_cfg=preprocess,
+        )
+
+
+def build_on_meta(config: ModelConfig):
+    """Build a model without weights and without memory, to count its parameters and operations.
+
+    Raises
+    ------
+    VlmrankError : it cannot be built from this configuration.
+    """
+    try:
+        try:
+            with torch.device("meta"):
+                return build(config, None, "meta")
+        except NotImplementedError:  # an architecture that computes with its weights while it is built
+            return build(config, None, "cpu")
+    except VlmrankError:
+        raise
+    except OSError as error:
+        raise HubError(f"a part of the model must be downloaded first: {explain(error)}") from error
+    except Exception as error:  # keys that are right each may not fit each other
+        raise VlmrankError(f"the model cannot be built from its configuration: {explain(error)}") from error

@@ -1,0 +1,250 @@
+"""The model card: what a model is, where its weights are, what they hash to. Only this goes to the network for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.pretrained import get_pretrained_cfg
+from torch import nn
+
+from vlmrank.errors import VlmrankError
+from vlmrank.models.build import build_on_meta, explain, quiet
+from vlmrank.models.hub import hub_cache, hub_file, hub_is_reachable
+from vlmrank.models.model_config import CONFIG_FILE, ModelConfig, read_model_config
+from vlmrank.models.names import HUB, LOCAL
+from vlmrank.models.open_clip_adapter import registered_tags
+from vlmrank.models.registry import better_architecture, family_of
+from vlmrank.models.tokenizer import TokenizerSource, check_text_tower, find_tokenizer, load_tokenizer, vouched
+from vlmrank.models.weights import check_weights, file_sha256, find_weights, source_of
+from vlmrank.store import FAILED, OK
+
+PREPROCESS_KEYS = ("size", "mean", "std", "interpolation", "resize_mode")
+
+
+def fetch_model(
+    model: str,
+    architecture: str,
+    pretrained: str | None = None,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    family: str | None = None,
+    offline: bool = False,
+    tokenizer: str = "",
+) -> dict[str, Any]:
+    """Find or download one model's weights, check them without running code of theirs, and describe the model.
+
+    This is the only function that goes to the network for a model. It loads no weights: parameters and cost are read
+    off the architecture on the meta device.
+
+    Parameters
+    ----------
+    model : its name in the sheet.
+    architecture, pretrained : as `open_clip.create_model` takes them.
+    cache : folder that downloads are kept in.
+    family : overrides the family read off the name.
+    offline : stay off the network.
+    tokenizer : repository of the hub that the tokenizer comes from, if the user names one.
+
+    Returns
+    -------
+    The model card, ready for JSON. Whatever stands in the way of using the model makes a card of status `failed` with
+    the reason in one line, so that other models go on.
+    """
+    card = _empty_card(model, architecture, pretrained, family)
+    try:
+        weights = find_weights(architecture, pretrained, cache=cache, offline=offline)
+        card.update(source=weights.source, path=str(weights.path), revision=weights.revision)
+        config = _config(card, cache=cache, offline=offline)
+        parts = [config.model["text_cfg"].get(name) for name in ("hf_tokenizer_name", "hf_model_name")]
+        on_hub = weights.source in ("tag", "hf-hub") or tokenizer or any(parts)
+        with hub_cache(cache, offline=bool(offline or (on_hub and not hub_is_reachable()))), quiet():
+            source = _tokenizer_source(config, architecture, tokenizer, cache=cache, offline=offline)
+            card.update(_describe(config, source, cache=cache))
+        check_weights(weights.path, parameters=card["parameters"])
+        card.update(bytes=weights.path.stat().st_size, weights_sha256=file_sha256(weights.path))
+        card["mismatches"] = _mismatches(card)
+    except VlmrankError as error:
+        card.update(status=FAILED, reason=str(error))
+    return card
+
+
+def _empty_card(model: str, architecture: str, pretrained: str | None, family: str | None) -> dict[str, Any]:
+    name = model if architecture.startswith(LOCAL) else architecture
+    return {
+        "model": model,
+        "architecture": architecture,
+        "pretrained": pretrained or "",
+        "source": source_of(architecture, pretrained),
+        "path": "",
+        "weights_sha256": "",
+        "config": {},
+        "config_sha256": "",
+        "tokenizer": {},
+        "revision": "",
+        "bytes": None,
+        "parameters": None,
+        "image_parameters": None,
+        "gflops": None,
+        "family": family or family_of(name),
+        "image_size": None,
+        "embed_dim": None,
+        "activation": "",
+        "preprocess": {},
+        "mismatches": [],
+        "status": OK,
+        "reason": "",
+    }
+
+
+def _config(card: Mapping[str, Any], *, cache: str | os.PathLike[str] | None, offline: bool) -> ModelConfig:
+    """The configuration of a card's model: OpenCLIP's own, or what passes of its folder's or its repository's."""
+    architecture = card["architecture"]
+    if architecture.startswith(LOCAL):
+        return read_model_config(Path(architecture.removeprefix(LOCAL)) / CONFIG_FILE)
+    if architecture.startswith(HUB):
+        return read_model_config(hub_file(architecture.removeprefix(HUB), CONFIG_FILE, cache=cache, offline=offline))
+    entry = get_pretrained_cfg(architecture, card["pretrained"]) if card["source"] == "tag" else {}
+    preprocess = {name: entry[name] for name in PREPROCESS_KEYS if entry.get(name) is not None}
+    return ModelConfig(open_clip.get_model_config(architecture), preprocess)
+
+
+def _pair(size: int | tuple[int, int] | list[int]) -> list[int]:
+    return [int(size), int(size)] if isinstance(size, int) else [int(side) for side in size]
+
+
+def image_gflops(model: nn.Module) -> float | None:
+    """Floating point operations of the image tower for one image, in 1e9, a multiplication and an addition as two."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    parameter = next(model.parameters())
+    image = torch.empty(1, 3, *_pair(model.visual.image_size), device=parameter.device)
+    try:
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+            model.encode_image(image)
+    except (NotImplementedError, RuntimeError, AssertionError) as error:
+        logging.getLogger(__name__).info("operations cannot be counted: %s", explain(error))
+        return None
+    return counter.get_total_flops() / 1e9
+
+
+def activation_of(visual: nn.Module) -> str:
+    """Activation of the image tower by the class that occurs most, `QuickGELU` or `GELU` for OpenCLIP's own towers."""
+    counts: dict[str, int] = {}
+    for module in visual.modules():
+        name = type(module).__name__
+        if re.fullmatch(r"(Quick)?G?ELU\w*|ReLU6?|SiLU|Swish\w*|GELUTanh|Mish|Hardswish", name):
+            counts[name] = counts.get(name, 0) + 1
+    return max(counts, key=counts.get) if counts else ""
+
+
+def _describe(config: ModelConfig, source: TokenizerSource, *, cache: str | os.PathLike[str] | None) -> dict[str, Any]:
+    tokenizer = load_tokenizer(config.model["text_cfg"], source, cache=cache)
+    model = build_on_meta(config).eval()  # batch norm of one image
+    _check_tokens(tokenizer, model)
+    preprocess = {name: model.visual.preprocess_cfg[name] for name in PREPROCESS_KEYS}
+    return {
+        "config": {"model": _plain(config.model), "preprocess": _plain(config.preprocess)},
+        "config_sha256": _config_hash(config, source),
+        "tokenizer": {"source": source.place, "revision": source.revision},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "image_parameters": sum(parameter.numel() for parameter in model.visual.parameters()),
+        "gflops": image_gflops(model),
+        "image_size": _pair(model.visual.image_size),
+        "embed_dim": config.model["embed_dim"],
+        "activation": activation_of(model.visual),
+        "preprocess": _plain(preprocess),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _config_hash(config: ModelConfig, source: TokenizerSource) -> str:
+    """Hash of the architecture, and of the tokenizer where the sheet names one."""
+    content = {**config.model, "tokenizer": source.place} if source.named else config.model
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _tokenizer_source(
+    config: ModelConfig, architecture: str, named: str, *, cache: str | os.PathLike[str] | None, offline: bool
+) -> TokenizerSource:
+    """Where the tokenizer comes from; repositories that a configuration names are looked at before they are used."""
+    text = config.model["text_cfg"]
+    folder = architecture.removeprefix(LOCAL) if architecture.startswith(LOCAL) else ""
+    own = architecture.removeprefix(HUB) if architecture.startswith(HUB) else ""
+    if text.get("hf_model_name"):
+        tower = vouched(text["hf_model_name"], "hf_model_name", own=own, named=named)
+        check_text_tower(tower, cache=cache, offline=offline)
+    return find_tokenizer(text, folder=folder, own=own, named=named, cache=cache, offline=offline)
+
+
+def _check_tokens(tokenizer: Callable, model: nn.Module) -> None:
+    """Refuse a tokenizer that gives tokens which the text tower has no embedding for."""
+    text = getattr(model, "text", model)
+    embedding = getattr(text, "token_embedding", None)
+    if embedding is None:
+        embedding = text.transformer.get_input_embeddings()
+    largest = int(tokenizer(["a photo of a zebra."]).max())
+    if largest >= embedding.num_embeddings:
+        raise VlmrankError(
+            f"its tokenizer gives the token {largest}, but its text tower knows {embedding.num_embeddings} tokens "
+            "(text_cfg.vocab_size): it is the tokenizer or the configuration of another model"
+        )
+
+
+def registered_as(card: Mapping[str, Any]) -> list[tuple[str, str, dict]]:
+    """Entries (architecture, tag, config) of OpenCLIP's registry that these weights are known under."""
+    if card["source"] == "tag":
+        entry = get_pretrained_cfg(card["architecture"], card["pretrained"])
+        return [(card["architecture"], card["pretrained"], entry)] if entry else []
+    entries = registered_tags()
+    if card["source"] == "hf-hub":
+        repository = card["architecture"].removeprefix(HUB)
+        return [found for found in entries if os.path.split(found[2].get("hf_hub", ""))[0] == repository]
+    name = Path(card["path"]).name
+    return [found for found in entries if found[2].get("url") and Path(found[2]["url"]).name == name]
+
+
+def _mismatches(card: Mapping[str, Any]) -> list[str]:
+    """What differs between the model as built and what OpenCLIP's registry says these weights were trained with."""
+    found = []
+    for name, tag, entry in registered_as(card)[:1]:
+        quick = card["activation"].startswith("Quick")
+        towers = card["activation"] in ("QuickGELU", "GELU")
+        if towers and bool(entry.get("quick_gelu")) != quick:
+            trained = "QuickGELU" if entry.get("quick_gelu") else "GELU"
+            better = better_architecture(name, tag, {"--".join(known) for known in open_clip.list_pretrained()})
+            advice = f"; take the architecture {better}" if better else ""
+            found.append(
+                f"{tag} was trained with {trained}, this model uses {card['activation']}: accuracy suffers{advice}"
+            )
+        for key in ("size", "mean", "std", "interpolation", "resize_mode"):
+            expected, used = entry.get(key), card["preprocess"].get(key)
+            if expected is not None and not _same(expected, used):
+                found.append(
+                    f"{tag} was trained with the preprocessing {key} {_plain(expected)}, this model uses {used}"
+                )
+    return found
+
+
+def _same(expected: Any, used: Any) -> bool:
+    if isinstance(expected, str) or isinstance(used, str):
+        return expected == used
+    first, second = (list(value) if isinstance(value, (list, tuple)) else [value] for value in (expected, used))
+    if len(first) != len(second):
+        first, second = _pair(expected), _pair(used)
+    return all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(first, second, strict=True))
