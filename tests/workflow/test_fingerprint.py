@@ -11,7 +11,7 @@ from dataset_rows import put, tar
 from tiny_zoo import make_model
 
 from vlmrank.datasets.prepare import prepare_dataset
-from vlmrank.models.load import fetch_model
+from vlmrank.models.card import fetch_model
 from vlmrank.workflow.fingerprint import fingerprint
 from vlmrank.workflow.sheets import DatasetRow, ModelRow
 
