@@ -1,5 +1,5 @@
 # What the models really score on the sources: measured here on labelled images, or read from published tables.
-from vlmrank.accuracy.tables import local_tables
+from vlmrank.accuracy.tables import check_tables, local_tables
 
 
 localrules:
@@ -7,6 +7,18 @@ localrules:
 
 
 TABLES, URLS = checked(local_tables, config["accuracy"]["tables"], f"{config['cache']}/tables")
+
+
+if workflow.is_main_process:
+    checked(
+        check_tables,
+        config["accuracy"]["tables"],
+        models=list(MODELS),
+        sources=SOURCES,
+        names=config["accuracy"]["names"],
+        per_class=config["accuracy"]["per_class"],
+        alone=not config["accuracy"]["measure"],
+    )
 
 
 MEASURED = [
@@ -69,6 +81,7 @@ if URLS:
 
 rule gather_accuracy:
     input:
+        datasets=expand("<results>/datasets/{dataset}.json", dataset=MEASURED),
         measured=of_models("<results>/accuracy/{model}/{dataset}.json", dataset=MEASURED),
         tables=[table["path"] for table in TABLES],
         names=[config["accuracy"]["names"]] if config["accuracy"]["names"] else [],
@@ -92,6 +105,7 @@ rule gather_accuracy:
         models=list(MODELS),
         datasets=list(DATASETS),
         measured=MEASURED,
+        max_lost=config["images"]["max_lost"],
         tables=TABLES,
         code=code(
             "vlmrank.accuracy.tables",

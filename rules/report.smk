@@ -28,8 +28,9 @@ rule gather_pairs:
         models=list(MODELS),
         datasets=list(DATASETS),
         measured=MEASURED,
+        max_lost=config["images"]["max_lost"],
         code=code(
-            "vlmrank.accuracy.measured:lost_for_now",
+            "vlmrank.accuracy.measured:judge",
             "vlmrank.store:read_pair_attributes",
             "vlmrank.store:write_csv",
             "vlmrank.store:FAILED",

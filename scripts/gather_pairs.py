@@ -2,15 +2,17 @@
 
 import pandas as pd
 
-from vlmrank.accuracy.measured import lost_for_now
+from vlmrank.accuracy.measured import judge
+from vlmrank.errors import LEFT_OUT, RUN_AGAIN
 from vlmrank.store import FAILED, read_alignment, read_json, read_pair, write_csv
-from vlmrank.workflow.job_log import LEFT_OUT, job
+from vlmrank.workflow.job_log import job
 
 
 def main(snakemake) -> None:
     """List every pair of every stage with its status, and what failed as a whole."""
     models, datasets = snakemake.params.models, snakemake.params.datasets
     rows = []
+    cards = dict(zip(datasets, map(read_json, snakemake.input.datasets), strict=True))
     for stage, names, paths in (
         ("fetch", models, snakemake.input.models),
         ("prepare", datasets, snakemake.input.datasets),
@@ -19,11 +21,14 @@ def main(snakemake) -> None:
             card = read_json(path)
             if card["status"] == FAILED:
                 rows.append((stage, *((name, "") if stage == "fetch" else ("", name)), FAILED, card["reason"], 0.0))
+            elif card.get("notes"):
+                rows.append((stage, "", name, card["status"], LEFT_OUT + "; ".join(card["notes"]), 0.0))
     pairs = ((model, dataset) for model in models for dataset in datasets)
     for (model, dataset), path in zip(pairs, snakemake.input.pairs, strict=True):
         pair = read_pair(path, blocks=False)
         found = pair.attributes
-        lost = "; ".join(f"image {name}: {reason}" for name, reason in pair.failed_images.items())
+        told = {one["id"] for one in cards[dataset].get("failed_images") or [] if RUN_AGAIN not in one["reason"]}
+        lost = "; ".join(f"image {name}: {why}" for name, why in pair.failed_images.items() if name not in told)
         reason = found["reason"] if found["status"] == FAILED else LEFT_OUT + lost if lost else ""
         rows.append(("conductance", model, dataset, found["status"], reason, found["seconds"]))
     for model, path in zip(models, snakemake.input.alignment, strict=True):
@@ -34,9 +39,8 @@ def main(snakemake) -> None:
     measured = ((model, dataset) for model in models for dataset in snakemake.params.measured)
     for (model, dataset), path in zip(measured, snakemake.input.accuracy, strict=True):
         found = read_json(path)
-        lost = "; ".join(lost_for_now(found)) if found["status"] != FAILED else ""
-        reason = found.get("reason") or (LEFT_OUT + lost if lost else "")
-        rows.append(("accuracy", model, dataset, found["status"], reason, found.get("seconds") or 0.0))
+        status, reason = judge(found, cards[dataset], max_lost=snakemake.params.max_lost)
+        rows.append(("accuracy", model, dataset, status, reason, found.get("seconds") or 0.0))
     columns = ["stage", "model", "dataset", "status", "reason", "seconds"]
     write_csv(snakemake.output[0], pd.DataFrame(rows, columns=columns))
 

@@ -2,6 +2,8 @@
 
 # A reason that holds these words is one that the next run tries again (`vlmrank.workflow.again`).
 RUN_AGAIN = "run again"
+# How the reason of a result begins that succeeded without some of its images.
+LEFT_OUT = "left out: "
 # With these words, its card is made anew as well.
 SINCE_PREPARED = "the dataset was prepared"
 SINCE_FETCHED = "the model was fetched"

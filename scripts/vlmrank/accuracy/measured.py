@@ -13,7 +13,7 @@ import numpy as np
 
 from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
 from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, class_embeddings, unique_names
-from vlmrank.errors import RUN_AGAIN, FailedPair, VlmrankError
+from vlmrank.errors import LEFT_OUT, RUN_AGAIN, FailedPair, VlmrankError
 from vlmrank.store import FAILED, OK, ResultStore, write_json
 from vlmrank.store.identities import accuracy_identity
 from vlmrank.store.leases import Claims, Poison, share_out, until_terminated
@@ -245,9 +245,9 @@ def measure_accuracies(
                 found = _result(Accuracy(), [], began, FAILED, str(error) or type(error).__name__, item.key)
             for dataset, output in places:
                 write_json(output, found)
-                figures = (
-                    f"{found['acc1']:.3f} on {found['n']} images in {found['seconds']:.1f} s" if found["n"] else ""
-                )
+                lost = len(found["failed_images"])
+                images = f"{found['n']} of {found['n'] + lost} images" if lost else f"{found['n']} images"
+                figures = f"{found['acc1']:.3f} on {images} in {found['seconds']:.1f} s" if found["n"] else ""
                 done(dataset, figures if found["status"] == OK else f"FAILED: {found['reason']}")
             if found["status"] == OK and not lost_for_now(found):
                 results.publish(item.key, places[0][1])
@@ -262,6 +262,45 @@ def lost_for_now(result: Mapping[str, Any]) -> list[str]:
     """A line for each image that this result lacks and another run may have."""
     failed = result.get("failed_images") or []
     return [f"image {one['id']}: {one['reason']}" for one in failed if RUN_AGAIN in one["reason"]]
+
+
+def judge(result: Mapping[str, Any], card: Mapping[str, Any], *, max_lost: float) -> tuple[str, str]:
+    """Status and reason of a measured accuracy, once it is asked what of the labelled images was used.
+
+    An accuracy on what is left of a test set is no accuracy of the task: it fails where more than `max_lost` of the
+    images, or all images of a class, could not be read. What it may lose is said.
+
+    Parameters
+    ----------
+    result : as `measure_accuracy` returns it.
+    card : of the dataset.
+    max_lost : share of the labelled images, 0 to 1.
+
+    Examples
+    --------
+    >>> card = {"test": [{"id": name, "label": name > "b"} for name in "abcd"], "classes": ["cat", "dog"]}
+    >>> result = {"status": "ok", "n": 3, "failed_images": [{"id": "a", "reason": "it is a film"}]}
+    >>> judge(result, card, max_lost=0.5)
+    ('ok', 'left out: 1 of the 4 labelled images; the first: a: it is a film')
+    >>> judge(result, card, max_lost=0.1)[0]
+    'failed'
+    """
+    if card.get("no_test"):
+        return FAILED, card["no_test"]
+    lost = result.get("failed_images") or []
+    if result["status"] == FAILED or not lost:
+        return result["status"], result.get("reason") or ""
+    labels = {record["id"]: record["label"] for record in card.get("test") or []}
+    gone = {record["id"] for record in lost}
+    missing = sorted({labels[name] for name in gone & set(labels)} - {labels[name] for name in set(labels) - gone})
+    told = f"{len(lost)} of the {len(labels)} labelled images"
+    first = f"the first: {lost[0]['id']}: {lost[0]['reason']}"
+    if missing:
+        return FAILED, f"{told} cannot be read, among them all of {card['classes'][missing[0]]}; {first}"
+    if len(lost) > max_lost * len(labels):
+        return FAILED, f"{told} cannot be read (images.max_lost is {max_lost:g}); {first}"
+    again = [line for line in lost_for_now(result) if not line.startswith(f"image {lost[0]['id']}:")]
+    return OK, f"{LEFT_OUT}{'; '.join((told, first, *again))}"
 
 
 def _load(model: Mapping[str, Any], cache, device: str, gpus: int, precision: str, threads: int):

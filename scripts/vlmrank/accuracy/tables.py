@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +11,15 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
+from vlmrank.accuracy.formats import DATASET, MODEL, parse_table, read_class_table, read_table
 from vlmrank.errors import VlmrankError
-from vlmrank.files import read_parquet, read_text
 from vlmrank.text import nearest
+from vlmrank.textfile import read_lines
 
-FORMATS = ("own", "openclip", "clip-benchmark", "lovm", "swab")
-MODEL, DATASET = "model", "dataset"
 COLUMNS = ["model", "dataset", "acc1", "n", "origin"]
 UNMATCHED = ["table", "kind", "name", "rows", "reason"]
-NOT_DATASETS = ("params (M)", "FLOPs (B)")  # of OpenCLIP's table, beside its averages
+CLASS_COLUMNS = ["model", "dataset", "class", "acc1", "n"]
+__all__ = ["match_table", "read_classes", "read_names", "read_table", "read_tables"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Published:
     Attributes
     ----------
     accuracy : columns model, dataset, acc1 (0..1), n (nan: not told), origin (the table's file name).
-    unmatched : columns table, kind (`model`, `dataset`, `cell`), name, rows, reason.
+    unmatched : what was not taken: columns table, kind (`model`, `dataset`, `cell`, `task`, ...), name, rows, reason.
     """
 
     accuracy: pd.DataFrame
@@ -68,88 +67,6 @@ def local_tables(tables: Sequence[Mapping[str, str]], folder: str) -> tuple[list
     return placed, urls
 
 
-def _read(path: str | os.PathLike[str]) -> pd.DataFrame:
-    path = Path(path)
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return read_parquet(path).to_pandas()
-        separator = "\t" if ".tsv" in [suffix.lower() for suffix in path.suffixes[-2:]] else ","
-        return pd.read_csv(io.StringIO(read_text(path)), sep=separator, dtype=object, keep_default_na=False)
-    except FileNotFoundError as error:
-        raise VlmrankError(f"the table {path} does not exist") from error
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise VlmrankError(f"the table {path} cannot be read: {' '.join(str(error).split())}") from error
-
-
-def _need(table: pd.DataFrame, columns: Sequence[str], path: object, kind: str) -> None:
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise VlmrankError(
-            f"{path} is not a table of the format {kind}: it has no column {', '.join(missing)} (it has "
-            f"{', '.join(map(str, table.columns[:12]))})"
-        )
-
-
-def _long(table: pd.DataFrame, path: object, kind: str) -> pd.DataFrame:
-    _need(table, ["dataset", "model", "acc1"], path, kind)
-    if kind != "own":
-        _need(table, ["pretrained"], path, kind)
-    if "task" in table.columns:
-        table = table[table["task"] == "zeroshot_classification"]
-    if "language" in table.columns:
-        table = table[table["language"].isin(["", "en"])]
-    names = table["model"].astype(str)
-    if "pretrained" in table.columns:
-        tags = table["pretrained"].fillna("").astype(str)
-        names = names.where(tags == "", names.str.replace("/", "-") + "--" + tags)
-    count = table["n"] if "n" in table.columns else ""
-    return pd.DataFrame({"model": names, "dataset": table["dataset"].astype(str), "acc1": table["acc1"], "n": count})
-
-
-def _wide(table: pd.DataFrame, path: object) -> pd.DataFrame:
-    _need(table, ["name", "pretrained"], path, "openclip")
-    model = table["name"].astype(str).str.replace("/", "-") + "--" + table["pretrained"].astype(str)
-    skipped = {"name", "pretrained", *NOT_DATASETS}
-    columns = [name for name in table.columns if name not in skipped and not str(name).startswith("Average")]
-    parts = [
-        pd.DataFrame({"model": model, "dataset": str(column), "acc1": table[column], "n": ""}) for column in columns
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["model", "dataset", "acc1", "n"])
-
-
-def read_table(path: str | os.PathLike[str], format: str = "own") -> pd.DataFrame:
-    """Read a published table as rows of model, dataset, acc1 and n, under the table's own names.
-
-    Formats: `own` (columns model, dataset, acc1, optionally n); `openclip` (wide: name, pretrained and a column for
-    each dataset); `clip-benchmark`, `lovm`, `swab` (long: model, pretrained, dataset, acc1). A model with a pretrained
-    tag is named `<model>--<tag>`. Rows of other tasks and languages, and empty cells, are left out.
-
-    Raises
-    ------
-    VlmrankError : the file is not there or not of this format; a value is no accuracy from 0 to 1.
-    """
-    if format not in FORMATS:
-        raise VlmrankError(f"{path}: the format {format!r} is none of {', '.join(FORMATS)}")
-    table = _read(path)
-    rows = _wide(table, path) if format == "openclip" else _long(table, path, format)
-    for column in ("acc1", "n"):
-        text = rows[column].map(lambda value: "" if pd.isna(value) or value in ("nan", "NaN") else str(value).strip())
-        numbers = pd.to_numeric(text, errors="coerce")
-        wrong = text[numbers.isna() & (text != "")]
-        if len(wrong):
-            row = rows.loc[wrong.index[0]]
-            where = f"{path}, {row['model']} on {row['dataset']}"
-            raise VlmrankError(f"{where}: {column} is {wrong.iloc[0]!r}, not a number")
-        rows[column] = numbers
-    rows = rows[rows["acc1"].notna()]
-    outside = rows[(rows["acc1"] < 0) | (rows["acc1"] > 1)]
-    if len(outside):
-        row = outside.iloc[0]
-        where = f"{path}, {row['model']} on {row['dataset']}"
-        raise VlmrankError(f"{where}: acc1 is {row['acc1']:g}, outside 0..1. Divide by 100 if it is in per cent.")
-    return rows.reset_index(drop=True)
-
-
 def read_names(path: str | os.PathLike[str]) -> dict[tuple[str, str], str]:
     """Read a name map: a tab-separated file with the columns `kind` (model or dataset), `table` and `name`.
 
@@ -161,12 +78,8 @@ def read_names(path: str | os.PathLike[str]) -> dict[tuple[str, str], str]:
     ------
     VlmrankError : a column is missing, a kind is unknown, a cell is empty, or a name of a table is mapped twice.
     """
-    path = Path(path)
-    try:
-        lines = read_text(path).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VlmrankError(f"the name map {path} cannot be read: {error}") from error
-    rows = [(n, line.split("\t")) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    lines = enumerate(read_lines(path), 1)
+    rows = [(number, line.split("\t")) for number, line in lines if line.strip() and not line.startswith("#")]
     header = [cell.strip() for cell in rows[0][1]] if rows else []
     if sorted(header) != ["kind", "name", "table"]:
         found = ", ".join(header) or "none"
@@ -214,10 +127,11 @@ def match_table(
     datasets: Sequence[str],
     names: Mapping[tuple[str, str], str] | None = None,
     origin: str,
+    left_out: Sequence[tuple[str, str, int, str]] = (),
 ) -> Published:
     """Give the rows of a table the names of the sheets: equal names, or those of the name map, and nothing else.
 
-    Two different values for one model and dataset are both dropped and listed.
+    Two different values for one model and dataset are both dropped and listed; `left_out` of a `Table` is listed too.
     """
     names = names or {}
     model, lost_models = _match(rows, MODEL, models, names, origin)
@@ -230,12 +144,13 @@ def match_table(
         (origin, "cell", f"{m} on {d}", int(row["size"]), f"{int(row['size'])} different values: none is taken")
         for (m, d), row in double.iterrows()
     ]
+    lost_before = [(origin, *left) for left in left_out]
     found = found.drop_duplicates(["model", "dataset"])
     if len(double):
         found = found[~pd.MultiIndex.from_frame(found[["model", "dataset"]]).isin(double.index)]
     return Published(
         found[COLUMNS].reset_index(drop=True),
-        pd.DataFrame(lost_models + lost_datasets + lost_cells, columns=UNMATCHED),
+        pd.DataFrame(lost_models + lost_datasets + lost_cells + lost_before, columns=UNMATCHED),
     )
 
 
@@ -259,16 +174,12 @@ def read_tables(
     VlmrankError : as `read_table` and `read_names`.
     """
     mapped = read_names(names) if names else {}
-    parts = [
-        match_table(
-            read_table(table["path"], table.get("format", "own")),
-            models=models,
-            datasets=datasets,
-            names=mapped,
-            origin=Path(table["path"]).name,
-        )
-        for table in tables
-    ]
+    asked = {*datasets, *(table for (kind, table), name in mapped.items() if kind == DATASET and name in set(datasets))}
+    parts = []
+    for table in tables:
+        found = parse_table(table["path"], table.get("format", "own"), datasets=asked)
+        known = {"models": models, "datasets": datasets, "names": mapped, "origin": Path(table["path"]).name}
+        parts.append(match_table(found.rows, **known, left_out=found.left_out))
     accuracy = [part.accuracy for part in parts if len(part.accuracy)]
     unmatched = [part.unmatched for part in parts if len(part.unmatched)]
     return Published(
@@ -277,3 +188,67 @@ def read_tables(
         else pd.DataFrame(columns=COLUMNS),
         pd.concat(unmatched, ignore_index=True) if unmatched else pd.DataFrame(columns=UNMATCHED),
     )
+
+
+def read_classes(
+    path: str | os.PathLike[str],
+    *,
+    models: Sequence[str],
+    datasets: Sequence[str],
+    names: str | os.PathLike[str] | None = None,
+) -> Published:
+    """Read a table of accuracies a class and match it to the sheets, as `read_tables` does.
+
+    Returns
+    -------
+    `accuracy` has the columns model, dataset, class, acc1, n.
+    """
+    rows, origin = read_class_table(path), Path(path).name
+    mapped = read_names(names) if names else {}
+    model, lost_models = _match(rows, MODEL, models, mapped, origin)
+    dataset, lost_datasets = _match(rows, DATASET, datasets, mapped, origin)
+    found = rows.assign(model=model, dataset=dataset)[model.notna() & dataset.notna()]
+    double = found[found.duplicated(["model", "dataset", "class"])]
+    if len(double):
+        row = double.iloc[0]
+        raise VlmrankError(
+            f"{path}, line {double.index[0]}: {row['model']} on {row['class']} of {row['dataset']} twice"
+        )
+    lost = pd.DataFrame(lost_models + lost_datasets, columns=UNMATCHED)
+    return Published(found[CLASS_COLUMNS].reset_index(drop=True), lost)
+
+
+def check_tables(
+    tables: Sequence[Mapping[str, str]],
+    *,
+    models: Sequence[str],
+    sources: Sequence[str],
+    names: str | None = None,
+    per_class: str | None = None,
+    alone: bool = False,
+) -> None:
+    """Read the tables that are on this machine before anything runs.
+
+    Parameters
+    ----------
+    tables, names, per_class : of the configuration; a table that is not there yet is an address.
+    models, sources : names in the sheets.
+    alone : whether no accuracy is measured, so that the tables must give one.
+
+    Raises
+    ------
+    VlmrankError : as `read_tables`; no table has any model on any source.
+    """
+    here = [table for table in tables if "://" not in table["path"]]
+    found = read_tables(here, models=models, datasets=sources, names=names)
+    if per_class:
+        read_classes(per_class, models=models, datasets=sources, names=names)
+    if alone and tables and len(here) == len(tables) and found.accuracy.empty:
+        lost = found.unmatched.iloc[0] if len(found.unmatched) else None
+        first = (
+            "" if lost is None else f" The first that fits nothing: {lost['kind']} {lost['name']!r}: {lost['reason']}."
+        )
+        raise VlmrankError(
+            f"accuracy.tables: {', '.join(table['path'] for table in tables)}: no model of the sheet has an accuracy "
+            f"on a source, and none is measured (accuracy.measure).{first}"
+        )

@@ -200,16 +200,19 @@ def show_size(options: argparse.Namespace) -> int:
 
 def rank_published(options: argparse.Namespace) -> int:
     """Rank, evaluate and report on published accuracies alone."""
-    from vlmrank.accuracy.tables import match_table, read_names, read_table
+    from vlmrank.accuracy.formats import parse_table
+    from vlmrank.accuracy.tables import match_table, read_names
     from vlmrank.published.evaluate import METHOD, evaluate_published, summary_table
 
     names = read_names(options.names) if options.names else {}
-    rows = read_table(options.table, options.format)
+    table = parse_table(options.table, options.format)
+    rows = table.rows
     known = {
         kind: sorted({names.get((kind, name), name) for name in rows[kind].unique()}) for kind in ("model", "dataset")
     }
     origin = Path(options.table).name
-    found = match_table(rows, models=known["model"], datasets=known["dataset"], names=names, origin=origin)
+    known = {"models": known["model"], "datasets": known["dataset"], "names": names, "origin": origin}
+    found = match_table(rows, **known, left_out=table.left_out)
     run = evaluate_published(
         found.accuracy,
         options.results,

@@ -18,7 +18,7 @@ from vlmrank.datasets.items import Item, Source
 from vlmrank.datasets.layout import counted
 from vlmrank.datasets.prompts import CLIP_BENCHMARK, DEFAULT_TEMPLATES, Prompts, clip_benchmark_prompts, read_prompts
 from vlmrank.datasets.sources import read_source
-from vlmrank.errors import FailedPair, VlmrankError
+from vlmrank.errors import RUN_AGAIN, FailedPair, VlmrankError
 from vlmrank.store import FAILED, OK
 from vlmrank.store.file_hashes import FileHashes, hash_all
 
@@ -265,8 +265,8 @@ def _draw(
         raise VlmrankError(
             f"none of the {len(source.items)} images can be read; the first: {first['id']}: {first['reason']}"
         )
-    if lost:
-        first = card["failed_images"][0]
+    if lost:  # one that may be there in another run goes first: its reason asks for it
+        first = next((one for one in card["failed_images"] if RUN_AGAIN in one["reason"]), card["failed_images"][0])
         told = (
             f"{lost} of the {tried} images that were tried cannot be read; the first: {first['id']}: {first['reason']}"
         )

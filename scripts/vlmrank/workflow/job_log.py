@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmrank.errors import VlmrankError
+import pandas as pd
+
+from vlmrank.errors import LEFT_OUT, VlmrankError
 from vlmrank.store import FAILED, distrusted_models, read_csv
 from vlmrank.text import rank_interval
 
 # The file that jobs append their lines to; set by the head process, inherited by its jobs.
 CHANNEL = "VLMRANK_RUN_LOG"
 AGAIN = "Try them again with: snakemake --forcerun {rules} (finished pairs are kept)"
-# How the reason of a pair begins that succeeded without some of its images.
-LEFT_OUT = "left out: "
 # How many models of equal rank the recommendation names.
 EQUALS = 3
 logger = logging.getLogger("vlmrank")
@@ -167,11 +167,8 @@ def outcome(pairs: str | os.PathLike[str], rules: Mapping[tuple[str, str], str] 
     lines = [f"  {row.model or row.dataset} (all its pairs): {row.reason}" for row in whole.itertuples()]
     rest = bad_pairs[~bad_pairs["model"].isin(set(whole["model"]) - {""})]
     rest = rest[~rest["dataset"].isin(set(whole["dataset"]) - {""})]
-    for (model, reason), rows in rest.groupby(["model", "reason"], sort=False):
-        names = list(dict.fromkeys(rows["dataset"]))
-        every = len(names) == both[both["model"] == model]["dataset"].nunique()
-        lines.append(f"  {model} on {'every dataset' if every and len(names) > 1 else ', '.join(names)}: {reason}")
-    left_out = both[(both["status"] != FAILED) & both["reason"].str.startswith(LEFT_OUT)]
+    lines += _grouped(rest, both)
+    left_out = table[(table["status"] != FAILED) & table["reason"].str.startswith(LEFT_OUT)]
     notes = [
         f"  {dataset}: {reason.removeprefix(LEFT_OUT)}"
         for (dataset, reason), _ in left_out.groupby(["dataset", "reason"], sort=False)
@@ -190,6 +187,22 @@ def outcome(pairs: str | os.PathLike[str], rules: Mapping[tuple[str, str], str] 
         lines=tuple(lines),
         notes=tuple(notes),
     )
+
+
+def _grouped(bad: pd.DataFrame, both: pd.DataFrame) -> list[str]:
+    """A line for what all models have on a dataset, and for what one model has on several."""
+    lines, rest = [], []
+    every = both.groupby("dataset")["model"].nunique()
+    for (dataset, reason), rows in bad.groupby(["dataset", "reason"], sort=False):
+        if rows["model"].nunique() == every[dataset] > 1:
+            lines.append(f"  {dataset} with every model: {reason}")
+        else:
+            rest.append(rows)
+    for (model, reason), rows in pd.concat(rest).groupby(["model", "reason"], sort=False) if rest else ():
+        names = list(dict.fromkeys(rows["dataset"]))
+        whole = len(names) == both[both["model"] == model]["dataset"].nunique() and len(names) > 1
+        lines.append(f"  {model} on {'every dataset' if whole else ', '.join(names)}: {reason}")
+    return lines
 
 
 def last_lines(
