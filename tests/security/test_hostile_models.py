@@ -117,7 +117,7 @@ def test_a_tokenizer_that_brings_code_without_being_asked(folder, canary, offlin
 def test_even_unseen_the_library_runs_no_code_and_does_not_ask(tmp_path, canary, offline, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     add_tokenizer(tmp_path / "t", canary)
-    monkeypatch.setattr(tokenizer, "_check_folder", lambda folder: None)
+    monkeypatch.setattr(tokenizer, "check_tokenizer_folder", lambda folder: None)
     with pytest.raises(VlmrankError, match="cannot load its tokenizer"):
         tokenizer.load_tokenizer({}, tokenizer.TokenizerSource(str(tmp_path / "t")))
     from transformers import AutoConfig, AutoTokenizer

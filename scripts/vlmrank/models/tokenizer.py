@@ -95,6 +95,24 @@ def check_tokenizer_config(path: str | os.PathLike[str]) -> None:
         raise VlmrankError(f"{path}: tokenizer_class is {name!r}; known are {', '.join(sorted(CLASSES))}")
 
 
+def check_tokenizer_folder(folder: Path) -> None:
+    """Refuse a folder whose tokenizer asks for code, or has a file that cannot be read to its end.
+
+    Raises
+    ------
+    VlmrankError : names the file.
+    """
+    for name in (TOKENIZER_CONFIG, CONFIG):
+        if os.path.lexists(folder / name):
+            check_tokenizer_config(folder / name)
+    for name in (*VOCABULARIES, "merges.txt", "added_tokens.json", "special_tokens_map.json"):
+        if os.path.lexists(folder / name):
+            try:
+                open_regular(folder / name, most=MOST_TEXT).close()
+            except OSError as error:
+                raise VlmrankError(f"{folder / name} cannot be read ({error.strerror or error})") from error
+
+
 def check_text_tower(repository: str, *, cache: str | os.PathLike[str] | None, offline: bool) -> None:
     """Refuse a text tower whose `config.json` is of a kind that OpenCLIP does not build, or that asks for code.
 
@@ -159,7 +177,8 @@ def find_tokenizer(
     name = named or text_cfg.get("hf_tokenizer_name")
     if not name:
         return TokenizerSource()
-    if folder and not named and any((Path(folder) / one).exists() for one in VOCABULARIES):
+    if folder and not named and any(os.path.lexists(Path(folder) / one) for one in VOCABULARIES):
+        check_tokenizer_folder(Path(folder))
         return TokenizerSource(folder)
     vouched(name, "hf_tokenizer_name", own=own, named=named)
     found, missing = [], []
@@ -198,7 +217,7 @@ def load_tokenizer(
     if not source.place:
         return open_clip.SimpleTokenizer(**{key: options[key] for key in ("context_length", "clean") if key in options})
     if Path(source.place).is_dir():
-        _check_folder(Path(source.place))
+        check_tokenizer_folder(Path(source.place))
     try:
         with no_remote_code():
             return open_clip.tokenizer.HFTokenizer(
@@ -213,12 +232,3 @@ def load_tokenizer(
         text = " ".join(str(error).split())
         reason = f"{text[:300]}{'...' if len(text) > 300 else ''}" or type(error).__name__
         raise VlmrankError(f"cannot load its tokenizer from {source.place}: {reason}") from error
-
-
-def _check_folder(folder: Path) -> None:
-    for name in (TOKENIZER_CONFIG, CONFIG):
-        if (folder / name).exists():
-            check_tokenizer_config(folder / name)
-    for name in (*VOCABULARIES, "merges.txt", "added_tokens.json", "special_tokens_map.json"):
-        if (folder / name).exists():
-            open_regular(folder / name, most=MOST_TEXT).close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlmrank.errors import VlmrankError
+from vlmrank.models.model_config import CONFIG_FILE, read_model_config
+from vlmrank.models.names import HUB
 from vlmrank.models.registry import BYTES_PER_PARAMETER, architectures, better_architecture
 from vlmrank.text import nearest
 from vlmrank.workflow.sheets import ModelRow
@@ -42,7 +43,6 @@ def check_row(row: ModelRow, *, cache: str | os.PathLike[str] | None, online: bo
     online : whether the hub may be asked for the exact size of a download.
     """
     from vlmrank.models.weights import (
-        HUB,
         HUB_NAMES,
         HubPlace,
         check_weights,
@@ -56,22 +56,22 @@ def check_row(row: ModelRow, *, cache: str | os.PathLike[str] | None, online: bo
     try:
         if source in ("local-dir", "file"):
             weights = find_weights(row.architecture, row.pretrained or None, offline=True)
+            notes = _quick_gelu_notes(row) + _tokenizer_notes(row, cache)
             check_weights(weights.path)
-            if source == "local-dir":
-                _check_folder_config(Path(row.folder or "") / "open_clip_config.json")
-            return Checked(row.model, "local", weights.path.stat().st_size, _quick_gelu_notes(row))
+            return Checked(row.model, "local", weights.path.stat().st_size, notes)
         if source == "hf-hub":
             place: HubPlace | None = HubPlace(row.architecture.removeprefix(HUB), HUB_NAMES)
         else:
             place = hub_place(_registered(row))
+        notes = _quick_gelu_notes(row) + _tokenizer_notes(row, cache)
         found = in_cache(place, cache) if place else None
         if found:
             check_weights(found)
-            return Checked(row.model, "cached", found.stat().st_size, _quick_gelu_notes(row))
+            return Checked(row.model, "cached", found.stat().st_size, notes)
         parameters = (architectures().get(row.architecture) or {}).get("parameters")
         about = int(parameters) * BYTES_PER_PARAMETER if parameters else None
         exact = _hub_size(place) if online and place else None
-        return Checked(row.model, "to download", exact or about, _quick_gelu_notes(row))
+        return Checked(row.model, "to download", exact or about, notes)
     except VlmrankError as error:
         return Checked(row.model, "wrong", None, [str(error)])
 
@@ -91,13 +91,21 @@ def _registered(row: ModelRow) -> dict:
     return entry
 
 
-def _check_folder_config(path: Path) -> None:
+def _tokenizer_notes(row: ModelRow, cache: str | os.PathLike[str] | None) -> list[str]:
+    """Check the configuration of a folder or of a cached repository; say where the tokenizer comes from."""
+    from vlmrank.models.hub import HubError, is_in_cache
+    from vlmrank.models.tokenizer import find_tokenizer
+
+    own = row.architecture.removeprefix(HUB) if row.architecture.startswith(HUB) else ""
+    path = is_in_cache(own, CONFIG_FILE, cache=cache) if own else Path(row.folder or "") / CONFIG_FILE
+    if path is None or not (own or row.folder):
+        return [f"tokenizer: {row.tokenizer}"] if row.tokenizer else []
+    text = read_model_config(path).model["text_cfg"]
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise VlmrankError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
-        raise VlmrankError(f"{path} has no `model_cfg`: it is not OpenCLIP's")
+        found = find_tokenizer(text, folder=row.folder or "", own=own, named=row.tokenizer, cache=cache, offline=True)
+    except HubError:
+        return [f"tokenizer: {row.tokenizer or text['hf_tokenizer_name']}, to be downloaded"]
+    return [f"tokenizer: {found.place}"] if found.place else []
 
 
 def _quick_gelu_notes(row: ModelRow) -> list[str]:
