@@ -109,8 +109,9 @@ rule gather_accuracy:
         tables=TABLES,
         code=code(
             "vlmrank.accuracy.tables",
+            "vlmrank.accuracy.formats",
+            "vlmrank.accuracy.measured:judge",
             "vlmrank.store:OK",
-            "vlmrank.store:read_csv",
             "vlmrank.store:read_json",
             "vlmrank.store:write_csv",
         ),
