@@ -20,7 +20,7 @@ from vlmrank.datasets.layout import tar_files
 from vlmrank.errors import VlmrankError
 from vlmrank.workflow.snakemake_patch import calm_scheduler, make_again
 from vlmrank.store import read_json
-from vlmrank.store.leases import stand_guard
+from vlmrank.store.leases import acquire_run_lock
 from vlmrank.workflow.code_hash import code_hash
 from vlmrank.workflow import again, fingerprint
 
@@ -169,7 +169,7 @@ runlog.open_channel(f"{LOGS}/run.log")
 
 
 onstart:
-    checked(stand_guard, ".snakemake/vlmrank", "run")
+    checked(acquire_run_lock, ".snakemake/vlmrank", "run")
     calm_scheduler(workflow.scheduler)
     runlog.open_channel(f"{LOGS}/run.log", logger.info)
     for line in runlog.distrust(f"{RESULTS}/conductance"):

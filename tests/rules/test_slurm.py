@@ -88,7 +88,7 @@ class Cluster(Workspace):
 
     def halves(self) -> list[Path]:
         """Files that a dead writer left."""
-        return [path for path in (self.folder / "results").rglob(".partial*") if path.parent.name != "claims"]
+        return [path for path in (self.folder / "results").rglob(".partial*") if path.parent.name != "leases"]
 
     def pair_files(self) -> dict[Path, tuple[int, int]]:
         """Finished pairs in the result store -> inode and size: what changes if one is written again."""
@@ -247,7 +247,7 @@ def test_a_full_disk_and_a_killed_head_lose_nothing(tmp_path, heads):
         (work.folder / "computed.txt").unlink(missing_ok=True)
 
         def held():
-            return list((work.folder / "results/store/claims").glob("*.claim"))
+            return list((work.folder / "results/store/leases").glob("*.lease"))
 
         # SIGKILL: the job goes on without its head.
         process = work.start("--jobs", "1")
@@ -268,4 +268,4 @@ def test_a_full_disk_and_a_killed_head_lose_nothing(tmp_path, heads):
         assert work.halves() == []
         assert len(work.computed()) == len(set(work.computed())) == 6 - len(kept), work.computed()
         assert (work.pairs().status == "ok").all()
-        assert list((work.folder / "results/store/claims").iterdir()) == []
+        assert list((work.folder / "results/store/leases").iterdir()) == []

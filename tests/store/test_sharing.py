@@ -12,7 +12,7 @@ from vlmrank.errors import VlmrankError
 from vlmrank.jobs import compute_conductance as chunk
 from vlmrank.models.card import fetch_model
 from vlmrank.store import read_pair
-from vlmrank.store.leases import Claims
+from vlmrank.store.leases import Leases
 
 DATASETS = ("cats", "dogs", "tools")
 OPTIONS = {"objective": "zero-shot", "baseline": "black", "nodes": "uniform", "points": 4, "precision": "float32"}
@@ -97,7 +97,7 @@ def test_a_pair_that_kills_its_process_becomes_a_failed_pair(cards, tmp_path, mo
     assert [status[name].ok for name in DATASETS] == [True, False, True]
     reason = status["dogs"].attributes["reason"]
     assert reason.startswith("2 processes ended here") and "1700 MB" in reason
-    assert list(Claims(tmp_path / "store/claims").folder.iterdir()) == []
+    assert list(Leases(tmp_path / "store/leases").folder.iterdir()) == []
 
 
 def test_a_granted_gpu_that_cannot_be_used_fails_the_job_and_no_pair(cards, tmp_path, monkeypatch):
@@ -117,4 +117,4 @@ def test_a_granted_gpu_that_cannot_be_used_fails_the_job_and_no_pair(cards, tmp_
             given={"gpus": 1},
         )
     assert not list(tmp_path.glob("*.h5"))
-    assert list((tmp_path / "store/claims").iterdir()) == []
+    assert list((tmp_path / "store/leases").iterdir()) == []

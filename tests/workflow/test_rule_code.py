@@ -15,7 +15,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PLUMBING = {
     "errors",
     "store.identities",
+    "store.crashes",
     "store.leases",
+    "store.processes",
+    "store.share_out",
+    "store.limits",
     "jobs.compute_conductance",
     "workflow.job_log",
     "workflow.resources",

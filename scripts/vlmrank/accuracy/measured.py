@@ -15,8 +15,11 @@ from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
 from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, class_embeddings, unique_names
 from vlmrank.errors import LEFT_OUT, RUN_AGAIN, FailedPair, VlmrankError
 from vlmrank.store import FAILED, OK, ResultStore, write_json
+from vlmrank.store.crashes import Quarantined
 from vlmrank.store.identities import accuracy_identity
-from vlmrank.store.leases import Claims, Poison, share_out, until_terminated
+from vlmrank.store.leases import Leases
+from vlmrank.store.limits import until_terminated
+from vlmrank.store.share_out import share_out
 
 SCALE = 100.0  # clip-benchmark's; it does not change an order
 
@@ -176,7 +179,7 @@ def measure_accuracies(
     """Write the accuracy of one model on each dataset; what the result store has is taken from there.
 
     The model is loaded only if something is left to measure. What another process measures is waited for, and what
-    processes died of is a failure (`vlmrank.store.leases.share_out`).
+    processes died of is a failure (`vlmrank.store.share_out.share_out`).
 
     Parameters
     ----------
@@ -221,11 +224,11 @@ def measure_accuracies(
         return
 
     notes = {name: given[name] for name in ("memory_mb", "minutes") if given.get(name)}
-    claims = Claims(results.root / "claims", notes=notes)
+    leases = Leases(results.root / "leases", notes=notes)
     loaded = None
     with until_terminated(given.get("minutes"), started=time.monotonic()) as begin:
-        for item in share_out(list(waiting), claims, lambda key: results.holds(key, ".json")):
-            if isinstance(item, Poison):
+        for item in share_out(list(waiting), leases, lambda key: results.holds(key, ".json")):
+            if isinstance(item, Quarantined):
                 for place in waiting.pop(item.key):
                     fail(*place, item.reason, item.key)
                 continue

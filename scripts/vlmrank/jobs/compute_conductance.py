@@ -11,8 +11,11 @@ from typing import Any
 
 from vlmrank.errors import RUN_AGAIN, FailedPair, VlmrankError
 from vlmrank.store import FAILED, OK, Pair, ResultStore, write_pair
+from vlmrank.store.crashes import describe
 from vlmrank.store.identities import pair_identity
-from vlmrank.store.leases import Claim, Claims, describe, share_out, until_terminated
+from vlmrank.store.leases import Lease, Leases
+from vlmrank.store.limits import until_terminated
+from vlmrank.store.share_out import share_out
 
 Card = Mapping[str, Any]
 Place = str | os.PathLike[str]
@@ -63,7 +66,7 @@ def compute_conductance(
     """Make the pair file of every dataset; torch and the model are loaded only if one of them is not in the store yet.
 
     A pair that another living process computes is waited for. One at which processes died becomes a failed pair
-    (`vlmrank.store.leases.share_out`), so that it takes no other down.
+    (`vlmrank.store.share_out.share_out`), so that it takes no other down.
 
     Parameters
     ----------
@@ -132,12 +135,12 @@ class _Chunk:
             else:
                 self.waiting.setdefault(identity, []).append((dataset, output))
 
-    def claimed(self) -> Iterator[Claim]:
+    def leased(self) -> Iterator[Lease]:
         """Yield what is this process's to compute; what is given up becomes a failed pair."""
         notes = {name: self.given[name] for name in ("memory_mb", "minutes") if self.given.get(name)}
-        claims = Claims(self.results.root / "claims", notes=notes)
-        for item in share_out(list(self.waiting), claims, self.results.holds, on_wait=self.wait):
-            if isinstance(item, Claim):
+        leases = Leases(self.results.root / "leases", notes=notes)
+        for item in share_out(list(self.waiting), leases, self.results.holds, on_wait=self.wait):
+            if isinstance(item, Lease):
                 yield item
                 continue
             for dataset, output in self.waiting.pop(item.key):
@@ -147,9 +150,9 @@ class _Chunk:
         names = ", ".join(dataset["dataset"] for dataset, _ in self.waiting[identity])
         self.say(f"{self.model['model']} on {names}: waiting for another process to compute it: {describe(holder)}")
 
-    def compute(self, begin: Callable[[Claim], None]) -> None:
+    def compute(self, begin: Callable[[Lease], None]) -> None:
         """Load the model once there is something to do with it, and compute pair after pair."""
-        todo = self.claimed()
+        todo = self.leased()
         first = next(todo, None)
         if first is None:
             return
@@ -162,21 +165,21 @@ class _Chunk:
         handed: list[str] = []
 
         def tasks() -> Iterator[PairTask]:
-            for claim in chain([first], todo):
-                begin(claim)
+            for lease in chain([first], todo):
+                begin(lease)
                 try:
-                    task = _task(PairTask, self.waiting[claim.key][0][0], {"identity": claim.key, "code": self.code})
+                    task = _task(PairTask, self.waiting[lease.key][0][0], {"identity": lease.key, "code": self.code})
                 except FailedPair as error:
-                    for dataset, output in self.waiting.pop(claim.key):
-                        self.fail(dataset, output, str(error), claim.key)
+                    for dataset, output in self.waiting.pop(lease.key):
+                        self.fail(dataset, output, str(error), lease.key)
                     continue
-                handed.append(claim.key)
+                handed.append(lease.key)
                 yield task
 
         for pair in compute_pairs(loaded, tasks(), chosen):
             self.keep(pair, handed[-1])
 
-    def load(self, first: Claim) -> tuple[Any, Any]:
+    def load(self, first: Lease) -> tuple[Any, Any]:
         """Return the loaded model and the options, (None, None) if it cannot be loaded and all pairs failed."""
         started = time.perf_counter()
         import torch

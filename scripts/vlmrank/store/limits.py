@@ -1,0 +1,76 @@
+"""How a job ends that is not allowed to finish: by its scheduler's signal, at its time limit, by a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from vlmrank.store.crashes import TIME, fault_file
+from vlmrank.store.leases import Lease
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+NEARLY = 0.9  # of its time limit, after which a signal is taken for the limit's
+
+
+@contextlib.contextmanager
+def until_terminated(minutes: float | None, started: float) -> Iterator[Callable[[Lease], None]]:
+    """Turn SIGTERM, which a scheduler sends before it kills, and SIGHUP into an orderly end.
+
+    Inside the block they raise `SystemExit(128 + number)`. The yielded function is to be called with each lease that is
+    begun; the last one is given back when the block ends in whatever way. If the signal comes when at least nine tenths
+    of the time limit are used up, that limit is recorded as the cause; otherwise the job was cancelled or preempted,
+    which says nothing about the result. A crash in native code is noted beside the lease, for whoever takes over.
+
+    Parameters
+    ----------
+    minutes : time limit of the job, None if it has none.
+    started : `time.monotonic()` at its start.
+    """
+    current: list[Lease] = []
+
+    def begin(lease: Lease) -> None:
+        if not current:
+            stack.enter_context(_noted_faults(fault_file(lease.path.parent, lease.content)))
+        current[:] = [lease]
+
+    def end(number: int, frame: FrameType | None) -> None:
+        used = (time.monotonic() - started) / 60
+        if current and minutes and used >= NEARLY * minutes:
+            current[0].record_crash(TIME, f"it reached its time limit of {minutes:g} min")
+        raise SystemExit(128 + number)
+
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                stack.callback(signal.signal, number, signal.signal(number, end))
+        try:
+            yield begin
+        finally:
+            for lease in current:
+                lease.release()
+
+
+@contextlib.contextmanager
+def _noted_faults(path: Path) -> Iterator[None]:
+    """Have Python write to `path` what ends it in native code (a segmentation fault, say)."""
+    before = faulthandler.is_enabled()
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError:  # a full disk: the crash will count as a kill
+        yield
+        return
+    with file:
+        faulthandler.enable(file)
+        try:
+            yield
+        finally:
+            faulthandler.disable()
+            if before:
+                faulthandler.enable()
+            path.unlink(missing_ok=True)
