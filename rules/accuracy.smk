@@ -47,6 +47,7 @@ if MEASURED:
             runtime=accuracy_needs("minutes"),
         params:
             options={"precision": config["conductance"]["precision"]},
+            versions=identity.versions(),
             code=code(
                 "vlmrank.accuracy.measured:measure_accuracy",
                 "vlmrank.models.load:load_from_card",

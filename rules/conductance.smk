@@ -52,7 +52,8 @@ for number, (models, chunk) in enumerate(CHUNKS):
             mem_mb=conductance_needs(len(chunk), "memory_mb"),
             runtime=conductance_needs(len(chunk), "minutes"),
         params:
-            options={key: value for key, value in config["conductance"].items() if key not in identity.FREE_OPTIONS},
+            options=identity.deciding_options(config["conductance"]),
+            versions=identity.versions(),
             code=code(
                 "vlmrank.jobs.compute_conductance:_task",
                 "vlmrank.conductance.pair:compute_pairs",

@@ -16,7 +16,8 @@ from tiny import TINY, tiny_state, write_tiny
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.models.card import fetch_model, registered_as
 from vlmrank.models.hub import hub_is_reachable, url_file
-from vlmrank.models.weights import check_weights, file_sha256, hub_place
+from vlmrank.models.weights import check_weights, hub_place
+from vlmrank.store.file_hashes import file_sha256
 from vlmrank.zoo import load_model
 
 
@@ -185,7 +186,7 @@ def test_weights_that_changed_since_they_were_fetched(folder):
     card = fetch(f"local-dir:{folder}")
     with (folder / "open_clip_model.safetensors").open("ab") as file:
         file.write(b"more")
-    with pytest.raises(FailedPair, match="changed since they were fetched"):
+    with pytest.raises(FailedPair, match="have changed since the model was fetched; run again"):
         load_model(f"local-dir:{folder}", card=card)
 
 

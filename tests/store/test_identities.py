@@ -51,3 +51,22 @@ def test_everything_that_decides_changes_the_identity(arguments):
 )
 def test_names_places_and_devices_do_not(arguments):
     assert pair_identity(*arguments) == pair_identity(MODEL, DATASET, OPTIONS, "code")
+
+
+def test_releases_that_change_numbers_change_the_identity(monkeypatch):
+    from vlmrank.store import identities
+
+    assert set(identities.versions()) == {"torch", "open_clip_torch", "timm", "pillow"}
+    assert all(version.count(".") == 1 for version in identities.versions().values())
+    before = pair_identity(MODEL, DATASET, OPTIONS, "code")
+    newer = {**identities.versions(), "pillow": "99.0"}
+    monkeypatch.setattr(identities, "versions", lambda packages: newer)
+    assert pair_identity(MODEL, DATASET, OPTIONS, "code") != before
+
+
+def test_a_ceiling_that_nothing_reaches_is_no_part_of_it():
+    fixed, doubled = ({**OPTIONS, "tolerance": tolerance} for tolerance in (None, 0.1))
+    assert pair_identity(MODEL, DATASET, {**fixed, "max_points": 64}, "c") == pair_identity(MODEL, DATASET, fixed, "c")
+    assert pair_identity(MODEL, DATASET, {**doubled, "max_points": 64}, "c") != pair_identity(
+        MODEL, DATASET, {**doubled, "max_points": 128}, "c"
+    )

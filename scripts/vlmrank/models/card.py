@@ -19,16 +19,17 @@ from torch import nn
 
 from vlmrank.errors import VlmrankError
 from vlmrank.models.build import build_on_meta, explain, quiet
+from vlmrank.models.content import text_config_sha256, tokenizer_sha256, weights_sha256
 from vlmrank.models.hub import hub_cache, hub_file, hub_is_reachable
 from vlmrank.models.model_config import CONFIG_FILE, ModelConfig, read_model_config
 from vlmrank.models.names import HUB, LOCAL
 from vlmrank.models.open_clip_adapter import registered_tags
 from vlmrank.models.registry import better_architecture, family_of
 from vlmrank.models.tokenizer import TokenizerSource, check_text_tower, find_tokenizer, load_tokenizer, vouched
-from vlmrank.models.weights import check_weights, file_sha256, find_weights, source_of
+from vlmrank.models.weights import check_weights, find_weights, source_of
 from vlmrank.store import FAILED, OK
 
-PREPROCESS_KEYS = ("size", "mean", "std", "interpolation", "resize_mode")
+PREPROCESS_KEYS = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
 
 
 def fetch_model(
@@ -71,7 +72,7 @@ def fetch_model(
             source = _tokenizer_source(config, architecture, tokenizer, cache=cache, offline=offline)
             card.update(_describe(config, source, cache=cache))
         check_weights(weights.path, parameters=card["parameters"])
-        card.update(bytes=weights.path.stat().st_size, weights_sha256=file_sha256(weights.path))
+        card.update(bytes=weights.path.stat().st_size, weights_sha256=weights_sha256(weights.path, cache))
         card["mismatches"] = _mismatches(card)
     except VlmrankError as error:
         card.update(status=FAILED, reason=str(error))
@@ -90,6 +91,8 @@ def _empty_card(model: str, architecture: str, pretrained: str | None, family: s
         "config": {},
         "config_sha256": "",
         "tokenizer": {},
+        "tokenizer_sha256": "",
+        "text_config_sha256": "",
         "revision": "",
         "bytes": None,
         "parameters": None,
@@ -149,6 +152,7 @@ def activation_of(visual: nn.Module) -> str:
 
 def _describe(config: ModelConfig, source: TokenizerSource, *, cache: str | os.PathLike[str] | None) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model["text_cfg"], source, cache=cache)
+    tokens = tokenizer_sha256(tokenizer)
     model = build_on_meta(config).eval()  # batch norm of one image
     _check_tokens(tokenizer, model)
     preprocess = {name: model.visual.preprocess_cfg[name] for name in PREPROCESS_KEYS}
@@ -156,6 +160,8 @@ def _describe(config: ModelConfig, source: TokenizerSource, *, cache: str | os.P
         "config": {"model": _plain(config.model), "preprocess": _plain(config.preprocess)},
         "config_sha256": _config_hash(config, source),
         "tokenizer": {"source": source.place, "revision": source.revision},
+        "tokenizer_sha256": tokens,
+        "text_config_sha256": text_config_sha256(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "image_parameters": sum(parameter.numel() for parameter in model.visual.parameters()),
         "gflops": image_gflops(model),

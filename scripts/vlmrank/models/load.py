@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.models.build import build, explain, quiet
+from vlmrank.models.content import check_content, same_weights, text_config_sha256, tokenizer_sha256
 from vlmrank.models.hub import hub_cache
 from vlmrank.models.model_config import ModelConfig
 from vlmrank.models.tokenizer import TokenizerSource, load_tokenizer
@@ -69,19 +69,20 @@ def load_from_card(
         raise VlmrankError(f"precision {precision!r} is none of {', '.join(DTYPES)}")
     if card["status"] != OK:
         raise FailedPair(card["reason"])
-    path = Path(card["path"])
-    if not path.is_file() or path.stat().st_size != card["bytes"]:
-        raise FailedPair(f"the weights {path} are gone or have changed since they were fetched: run fetch_model again")
     try:
-        with hub_cache(cache, offline=offline), quiet():
+        with same_weights(card, cache) as path, hub_cache(cache, offline=offline), quiet():
             config = ModelConfig(**card["config"])
             source = TokenizerSource(card["tokenizer"]["source"], card["tokenizer"]["revision"])
             tokenizer = load_tokenizer(config.model["text_cfg"], source, cache=cache)
+            check_content(card, tokenizer_sha256=tokenizer_sha256(tokenizer))
             model = build(config, str(path), "cpu")
+            check_content(card, text_config_sha256=text_config_sha256(model))
+    except FailedPair:
+        raise
     except VlmrankError as error:
         raise FailedPair(str(error)) from error
     except Exception as error:  # broken weights raise whatever they make the loader stumble over
-        raise FailedPair(f"the weights {path} cannot be loaded: {explain(error)}") from error
+        raise FailedPair(f"the weights {card['path']} cannot be loaded: {explain(error)}") from error
     model = model.to(device, DTYPES[precision]).eval().requires_grad_(False)
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     return LoadedModel(model, tokenizer, preprocess, model.visual, dict(card))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 from dataclasses import dataclass
@@ -196,9 +195,3 @@ def check_weights(path: Path, *, parameters: int | None = None) -> None:
                 f"{path} is refused: it is a TorchScript program, not only tensors; save its state_dict as safetensors"
             ) from error
         raise VlmrankError(f"{path} is no complete weights file ({' '.join(str(error).split())[:200]})") from error
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

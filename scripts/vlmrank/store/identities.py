@@ -6,9 +6,12 @@ everything that went into it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 
@@ -25,13 +28,43 @@ def content_identity(parts: Mapping[str, Any]) -> str:
 
 
 # Facts of a model card that decide what its towers compute.
-MODEL_FACTS = ("weights_sha256", "config_sha256", "activation", "image_size", "embed_dim", "preprocess")
+MODEL_FACTS = (
+    *("weights_sha256", "config_sha256", "tokenizer_sha256", "text_config_sha256"),
+    *("activation", "image_size", "embed_dim", "preprocess"),
+)
+# Packages whose releases change numbers; docs/output.md says why these, and why not their last digits.
+PACKAGES = ("torch", "open_clip_torch", "timm", "pillow")
+TEXT_PACKAGES = (*PACKAGES, "transformers")  # where the text tower is one of Hugging Face's
 # Options that decide how a pair is computed but not what comes out.
 FREE_OPTIONS = ("device", "batch", "datasets_per_job", "job_minutes")
 
 
+def deciding_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the `conductance` options that can change a result: without `tolerance`, `max_points` cannot.
+
+    Examples
+    --------
+    >>> deciding_options({"points": 16, "tolerance": None, "max_points": 256, "device": "cpu"})
+    {'points': 16, 'tolerance': None}
+    """
+    free = {*FREE_OPTIONS, *(() if options.get("tolerance") else ("max_points",))}
+    return {name: value for name, value in options.items() if name not in free}
+
+
+@functools.cache
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Package -> `major.minor` of what is installed here, empty where it is not; nothing is imported."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = ".".join(re.findall(r"\d+", metadata.version(name))[:2])
+        except metadata.PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
 def pair_identity(model: Mapping[str, Any], dataset: Mapping[str, Any], options: Mapping[str, Any], code: str) -> str:
-    """Identity of a pair: weights, images, class names, templates, preprocessing, options and code.
+    """Identity of a pair: weights, tokenizer, images, class names, templates, preprocessing, options, code, versions.
 
     The names of the model and of the dataset and their places on disk are no part of it, nor is the device.
     """
@@ -42,8 +75,9 @@ def pair_identity(model: Mapping[str, Any], dataset: Mapping[str, Any], options:
             "images": [[image["id"], image["sha256"]] for image in dataset["images"]],
             "classes": dataset.get("classes") or [],
             "templates": dataset.get("templates") or [],
-            "options": {name: value for name, value in options.items() if name not in FREE_OPTIONS},
+            "options": deciding_options(options),
             "code": code,
+            "versions": versions(TEXT_PACKAGES if model.get("text_config_sha256") else PACKAGES),
         }
     )
 
@@ -59,7 +93,8 @@ def accuracy_identity(
             "images": [[image["id"], image["sha256"], image["label"]] for image in dataset.get("test") or []],
             "classes": dataset.get("classes") or [],
             "templates": dataset.get("templates") or [],
-            "options": {name: value for name, value in options.items() if name not in FREE_OPTIONS},
+            "options": deciding_options(options),
             "code": code,
+            "versions": versions(TEXT_PACKAGES if model.get("text_config_sha256") else PACKAGES),
         }
     )
