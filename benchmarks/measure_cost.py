@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from vlmrank.conductance.pair import ConductanceOptions, PairTask, compute_pairs
+from vlmrank.conductance.options import ConductanceOptions
+from vlmrank.conductance.pair import PairTask, compute_pairs
 from vlmrank.datasets.decode import read_image
 from vlmrank.datasets.prompts import read_prompts
 from vlmrank.store import write_csv

@@ -29,7 +29,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from vlmrank.conductance.pair import ConductanceOptions, PairTask, compute_pairs
+from vlmrank.conductance.options import ConductanceOptions
+from vlmrank.conductance.pair import PairTask, compute_pairs
 from vlmrank.datasets.prompts import read_prompts
 from vlmrank.errors import VlmrankError
 from vlmrank.evaluation.evidence import dcd_of, importance_of

@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from vlmrank.conductance.accumulate import channel_sum
 from vlmrank.conductance.layer import layer_conductance
 from vlmrank.conductance.objective import embedding_objective, zero_shot_objective
-from vlmrank.conductance.pair import PRECISIONS, in_precision
+from vlmrank.conductance.options import PRECISIONS
+from vlmrank.conductance.pair import in_precision
 from vlmrank.conductance.quadrature import arc_length_curve, path_positions, uniform_curve
 from vlmrank.conductance.secant_relu import is_piecewise_linear
 from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, class_embeddings, read_prompts

@@ -46,7 +46,8 @@ def measure(folder: Path) -> dict[str, float]:
 
     import torch
 
-    from vlmrank.conductance.pair import ConductanceOptions, PairTask, compute_pairs
+    from vlmrank.conductance.options import ConductanceOptions
+    from vlmrank.conductance.pair import PairTask, compute_pairs
     from vlmrank.zoo import load_model
 
     torch.set_num_threads(1)

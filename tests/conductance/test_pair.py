@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vlmrank.conductance.pair import ConductanceOptions, PairTask, compute_pairs
+from vlmrank.conductance.options import ConductanceOptions
+from vlmrank.conductance.pair import PairTask, compute_pairs
+from vlmrank.errors import VlmrankError
 from vlmrank.store import PAIR_ATTRIBUTES, read_pair, write_pair
 
 torch.set_num_threads(1)
@@ -178,8 +180,9 @@ def test_conductance_of_zero_is_a_reason_and_no_result(tiny):
     assert not pair.ok and "its conductance is zero in every block" in pair.attributes["reason"]
 
 
-def test_an_image_that_is_the_baseline_is_left_out(tiny):
-    pair = only(tiny, task(images=[Image.new("RGB", (40, 50)), *pictures(2)]))
+@pytest.mark.parametrize(("baseline", "colour"), [("black", "black"), ("blur", "white")])
+def test_an_image_that_is_the_baseline_is_left_out(tiny, baseline, colour):
+    pair = only(tiny, task(images=[Image.new("RGB", (40, 50), colour), *pictures(2)]), baseline=baseline)
     assert pair.ok and list(pair.image_id) == ["1.png", "2.png"]
     assert "zero in every block" in pair.failed_images["0.png"]
 
@@ -196,6 +199,37 @@ def test_batch_is_no_part_of_the_result(tiny):
     whole, part = only(tiny, task()), only(tiny, task(), batch=3)
     for path, values in whole.blocks.items():
         np.testing.assert_allclose(part.blocks[path], values, rtol=0, atol=2e-5 * np.abs(values).max())
+
+
+@pytest.mark.parametrize("baseline", ["black", "blur"])
+def test_an_image_has_the_same_result_whatever_its_neighbours(tiny, baseline):
+    bright = [Image.linear_gradient("L").convert("RGB"), *pictures(3)[1:]]
+    options = {"precision": "float64", "points": 6, "baseline": baseline}
+    together = only(tiny, task(images=bright), **options)
+    for k in range(3):
+        alone = only(tiny, task(images=bright[k : k + 1], image_ids=[f"{k}.png"]), **options)
+        np.testing.assert_allclose(alone.alphas, together.alphas, rtol=0, atol=0)
+        for path, values in together.blocks.items():
+            np.testing.assert_allclose(alone.blocks[path][0], values[k], rtol=1e-6)
+
+
+def test_further_images_are_predicted_and_not_attributed(tiny):
+    further = [*zip(("x.png", "y.png"), pictures(2), strict=True), ("z.png", VlmrankError("it is gone"))]
+    pair = only(tiny, task(further=iter(further)))
+    assert pair.ok and list(pair.image_id) == ["0.png", "1.png", "2.png"]
+    assert list(pair.predicted_id) == ["0.png", "1.png", "2.png", "x.png", "y.png"]
+    assert pair.logits.shape == (5, 3) and pair.embedding.shape == (5, 16) and len(pair.score) == 3
+    np.testing.assert_allclose(pair.logits[3:], pair.logits[:2], rtol=1e-5)  # the same pictures
+    np.testing.assert_allclose(np.linalg.norm(pair.embedding, axis=1), 1, rtol=1e-5)
+    assert pair.failed_images == {"z.png": "it is gone"}
+
+
+def test_an_image_without_conductance_is_predicted_all_the_same(tiny, tmp_path):
+    pair = only(tiny, task(images=[Image.new("RGB", (40, 50)), *pictures(2)]))
+    assert list(pair.image_id) == ["1.png", "2.png"] and list(pair.predicted_id) == ["0.png", "1.png", "2.png"]
+    write_pair(tmp_path / "pair.h5", pair)
+    read = read_pair(tmp_path / "pair.h5")
+    assert read.predicted_id == ("0.png", "1.png", "2.png") and read.logits.shape == (3, 3)
 
 
 def test_tolerance_refines_each_image(tiny):

@@ -8,7 +8,8 @@ from open_clip.model import _build_vision_tower
 from torch import nn
 
 from vlmrank.conductance.layer import layer_conductance
-from vlmrank.conductance.pair import ConductanceOptions, choose_rule
+from vlmrank.conductance.options import ConductanceOptions
+from vlmrank.conductance.path import choose_rule
 from vlmrank.conductance.quadrature import path_positions
 from vlmrank.errors import VlmrankError
 from vlmrank.models.blocks import visual_blocks

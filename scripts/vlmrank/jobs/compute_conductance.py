@@ -184,7 +184,7 @@ class _Chunk:
         started = time.perf_counter()
         import torch
 
-        from vlmrank.conductance.pair import ConductanceOptions
+        from vlmrank.conductance.options import ConductanceOptions
         from vlmrank.models.device import choose_device
         from vlmrank.models.load import load_from_card
 

@@ -51,8 +51,9 @@ class Pair:
     pseudo_label : int64 [K], index of the class whose logit was attributed, -1 where there are no classes.
     image_id : K identifiers of the images.
     alphas : float64 [n+1], nodes of the path from the baseline (0) to the image (1).
-    logits : float32 [K, classes] or None, zero-shot logits.
-    embedding : float32 [K, D] or None, image embeddings of unit length.
+    predicted_id : P identifiers of the images with predictions, of which the K above are a part; by default those.
+    logits : float32 [P, classes] or None, zero-shot logits.
+    embedding : float32 [P, D] or None, image embeddings of unit length.
     class_embedding : float32 [classes, D] or None, class-text embeddings of unit length.
     error : float32 [K] or None, relative change of the attributions at the last refinement of an adaptive quadrature.
     failed_images : image identifier -> reason, for images that could not be used.
@@ -65,12 +66,17 @@ class Pair:
     pseudo_label: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     image_id: Sequence[str] = ()
     alphas: np.ndarray = field(default_factory=lambda: np.empty(0))
+    predicted_id: Sequence[str] = ()
     logits: np.ndarray | None = None
     embedding: np.ndarray | None = None
     class_embedding: np.ndarray | None = None
     error: np.ndarray | None = None
     failed_images: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not len(self.predicted_id):
+            object.__setattr__(self, "predicted_id", tuple(self.image_id))
 
     @property
     def ok(self) -> bool:
@@ -108,6 +114,7 @@ def write_pair(path: str | os.PathLike[str], pair: Pair) -> None:
         file["pseudo_label"] = np.asarray(pair.pseudo_label, np.int64)
         file.create_dataset("image_id", data=texts(pair.image_id), dtype=UTF8)
         file["alphas"] = np.asarray(pair.alphas, np.float64)
+        file.create_dataset("predicted_id", data=texts(pair.predicted_id), dtype=UTF8)
         for name in ("logits", "embedding", "class_embedding", "error"):
             value = getattr(pair, name)
             if value is not None:
@@ -146,6 +153,7 @@ def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
             pseudo_label=file["pseudo_label"][()],
             image_id=tuple(file["image_id"].asstr()[()]),
             alphas=file["alphas"][()],
+            predicted_id=tuple(file["predicted_id"].asstr()[()]) if "predicted_id" in file else (),
             failed_images=failed,
             attributes=attributes,
             **optional,
