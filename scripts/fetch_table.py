@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vlmrank.models.hub import url_file
+from vlmrank.models.download import url_file
 from vlmrank.workflow.job_log import announce, job
 
 

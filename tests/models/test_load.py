@@ -15,7 +15,8 @@ from tiny import TINY, tiny_state, write_tiny
 
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.models.card import fetch_model, registered_as
-from vlmrank.models.hub import hub_is_reachable, url_file
+from vlmrank.models.download import url_file
+from vlmrank.models.hub import hub_is_reachable
 from vlmrank.models.weights import check_weights, hub_place
 from vlmrank.store.file_hashes import file_sha256
 from vlmrank.zoo import load_model

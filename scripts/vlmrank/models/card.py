@@ -71,7 +71,15 @@ def fetch_model(
         with hub_cache(cache, offline=bool(offline or (on_hub and not hub_is_reachable()))), quiet():
             source = _tokenizer_source(config, architecture, tokenizer, cache=cache, offline=offline)
             card.update(_describe(config, source, cache=cache))
-        check_weights(weights.path, parameters=card["parameters"])
+        try:
+            check_weights(weights.path, parameters=card["parameters"])
+        except VlmrankError:
+            if weights.source not in ("tag", "hf-hub") or offline or not hub_is_reachable():
+                raise
+            # What the cache has is broken: once more, then it is what it is.
+            weights = find_weights(architecture, pretrained, cache=cache, offline=False, afresh=True)
+            check_weights(weights.path, parameters=card["parameters"])
+            card.update(path=str(weights.path), revision=weights.revision)
         card.update(bytes=weights.path.stat().st_size, weights_sha256=weights_sha256(weights.path, cache))
         card["mismatches"] = _mismatches(card)
     except VlmrankError as error:

@@ -1,29 +1,22 @@
-"""The only module that downloads: files of the Hugging Face hub and of plain addresses, into one cache folder."""
+"""Files of the Hugging Face hub, into one cache folder."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import re
 import socket
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from vlmrank.errors import VlmrankError
-from vlmrank.store import atomic
+from vlmrank.models.download import DownloadError, MissingFileError, no_network, refused, silent
 
 
-class HubError(VlmrankError):
+class HubError(DownloadError):
     """Something could not be had from the hub: no network, no such repository, no access."""
-
-
-class MissingFileError(HubError):
-    """The repository is there, the file is not."""
 
 
 @contextlib.contextmanager
@@ -87,8 +80,9 @@ def hub_file(
     offline: bool = False,
     kind: str = "model",
     revision: str | None = None,
+    afresh: bool = False,
 ) -> Path:
-    """Path of a hub file in the cache, downloaded if need be.
+    """Path of a hub file in the cache, downloaded if need be; `afresh` drops what the cache has.
 
     Raises
     ------
@@ -101,13 +95,19 @@ def hub_file(
     try:
         with hub_cache(cache, offline=local):
             path = hf_hub_download(
-                repository, filename, cache_dir=cache, repo_type=kind, revision=revision, local_files_only=local
+                repository,
+                filename,
+                cache_dir=cache,
+                repo_type=kind,
+                revision=revision,
+                local_files_only=local,
+                force_download=afresh and not local,
             )
     except errors.LocalEntryNotFoundError as error:
         if offline:
             message = f"{filename} of {repository} is not in the cache {cache}"
             raise MissingFileError(f"{message}: download it first (rule fetch_model)") from error
-        raise HubError(_no_network(repository)) from error
+        raise _answered(repository, error) or HubError(no_network(repository)) from error
     except errors.EntryNotFoundError as error:
         raise MissingFileError(f"{repository} on the hub has no file {filename}") from error
     except errors.GatedRepoError as error:
@@ -116,19 +116,21 @@ def hub_file(
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         raise HubError(f"the hub has no public repository {repository!r}: check the name, or set HF_TOKEN") from error
-    except OSError as error:
-        raise HubError(_no_network(repository, error)) from error
-    except Exception as error:  # the hub's HTTP library raises classes of its own for a missing network
-        raise HubError(_no_network(repository, error)) from error
+    except Exception as error:  # the hub's HTTP library raises classes of its own
+        raise _answered(repository, error) or HubError(no_network(repository, error)) from error
     return Path(path)
 
 
-def _no_network(what: str, error: BaseException | None = None) -> str:
-    cause = f" ({type(error).__name__})" if error else ""
-    return (
-        f"{what} must be downloaded, but there is no way to the network from here{cause}. Run the fetch rules where "
-        "there is one (`snakemake --until fetch_model`), with the same cache, or copy the cache here"
-    )
+def _answered(repository: str, error: BaseException | None) -> DownloadError | None:
+    """The error for a server that refused or fell silent, by what caused `error`; None where no server was reached."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return refused(f"{repository} on the hub", status)
+        if "Timeout" in type(error).__name__ and "Connect" not in type(error).__name__:
+            return silent(f"{repository} on the hub")
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def revision_of(path: Path) -> str:
@@ -149,33 +151,6 @@ def is_in_cache(repository: str, filename: str, *, cache: str | os.PathLike[str]
 
     found = try_to_load_from_cache(repository, filename, cache_dir=cache)
     return Path(found) if isinstance(found, str) else None
-
-
-def url_file(url: str, *, cache: str | os.PathLike[str], offline: bool = False, sha256: str = "") -> Path:
-    """Path of a file in the cache folder, downloaded whole and checked, or not at all.
-
-    Parameters
-    ----------
-    sha256 : the first digits of the file's hash, where they are known.
-    """
-    target = Path(cache) / unquote(urlsplit(url).path).rsplit("/", 1)[-1]
-    if target.is_file():
-        return target
-    if offline:
-        raise MissingFileError(f"{target.name} is not in the cache {cache}: download it first (rule fetch_model)")
-    digest = hashlib.sha256()
-    try:
-        with urllib.request.urlopen(url, timeout=60) as source, atomic(target) as partial, partial.open("wb") as file:
-            while block := source.read(1 << 20):
-                digest.update(block)
-                file.write(block)
-            if not digest.hexdigest().startswith(sha256):
-                raise HubError(
-                    f"{url} has the sha256 {digest.hexdigest()[:16]}..., expected {sha256[:16]}...: not kept"
-                )
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise HubError(_no_network(url, error)) from error
-    return target
 
 
 def fetch_tar_set(name: str, cache: str | os.PathLike[str] | None) -> tuple[list[str], Path]:

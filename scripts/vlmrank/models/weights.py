@@ -9,7 +9,8 @@ from pathlib import Path
 
 from vlmrank.errors import VlmrankError
 from vlmrank.files import MIB, MOST_WEIGHTS, open_regular, size_of
-from vlmrank.models.hub import MissingFileError, hub_file, is_in_cache, revision_of, url_file
+from vlmrank.models.download import MissingFileError, url_file
+from vlmrank.models.hub import hub_file, is_in_cache, revision_of
 from vlmrank.models.model_config import CONFIG_FILE
 from vlmrank.models.names import HUB, LOCAL
 from vlmrank.models.pickled import check_packing
@@ -76,23 +77,28 @@ def in_cache(place: HubPlace, cache: str | os.PathLike[str] | None) -> Path | No
     return next((path for path in found if path), None)
 
 
-def _from_hub(place: HubPlace, cache: str | os.PathLike[str] | None, offline: bool) -> Path:
-    present = in_cache(place, cache)
+def _from_hub(place: HubPlace, cache: str | os.PathLike[str] | None, offline: bool, afresh: bool) -> Path:
+    present = None if afresh else in_cache(place, cache)
     if present:
         return present
     missing: MissingFileError | None = None
     for name in place.files:
         try:
-            return hub_file(place.repository, name, cache=cache, offline=offline)
+            return hub_file(place.repository, name, cache=cache, offline=offline, afresh=afresh)
         except MissingFileError as error:
             missing = error
     raise missing or MissingFileError(f"{place.repository} names no weights")
 
 
 def find_weights(
-    architecture: str, pretrained: str | None = None, *, cache: str | os.PathLike[str] | None = None, offline: bool
+    architecture: str,
+    pretrained: str | None = None,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    offline: bool,
+    afresh: bool = False,
 ) -> Weights:
-    """Find the weights of a row of the models sheet; download them unless `offline`.
+    """Find the weights of a row of the models sheet; download them unless `offline`, with `afresh` in any case.
 
     Raises
     ------
@@ -107,7 +113,7 @@ def find_weights(
     if source == "hf-hub":
         repository = architecture.removeprefix(HUB)
         hub_file(repository, CONFIG_FILE, cache=cache, offline=offline)
-        path = _from_hub(HubPlace(repository, HUB_NAMES), cache, offline)
+        path = _from_hub(HubPlace(repository, HUB_NAMES), cache, offline, afresh)
         return Weights(source, path, revision_of(path))
     if architecture not in open_clip.list_models():
         raise VlmrankError(f"OpenCLIP has no architecture {architecture!r}; `vlmrank models` lists them")
@@ -125,9 +131,10 @@ def find_weights(
         raise VlmrankError(f"{architecture} {what}; OpenCLIP has: {tags}")
     place = hub_place(entry)
     if place:
-        path = _from_hub(place, cache, offline)
+        path = _from_hub(place, cache, offline, afresh)
         return Weights(source, path, revision_of(path))
-    return Weights(source, url_file(entry["url"], cache=cache or Path.home() / ".cache" / "clip", offline=offline))
+    folder = cache or Path.home() / ".cache" / "clip"
+    return Weights(source, url_file(entry["url"], cache=folder, offline=offline, afresh=afresh))
 
 
 def _in_folder(folder: Path) -> Path:
