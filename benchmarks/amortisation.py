@@ -54,6 +54,7 @@ sys.path.insert(0, {str(ROOT / "scripts")!r})
 import torch
 torch.set_num_threads(1)
 from vlmrank.jobs.compute_conductance import compute_conductance
+from vlmrank.jobs.pool import JobSettings
 from vlmrank.workflow.config import check_config, read_schema
 from vlmrank.store.identities import FREE_OPTIONS
 from vlmrank.store import read_json
@@ -64,8 +65,8 @@ cards = [read_json(f"results/datasets/{{name}}.json") for name in {datasets!r}]
 for model in {models!r}:
     compute_conductance(
         read_json(f"results/models/{{model}}.json"), cards, [f"loop/{{model}}/{{name}}.h5" for name in {datasets!r}],
-        options={{k: v for k, v in section.items() if k not in FREE_OPTIONS}},
-        free={{k: section[k] for k in ("device", "batch")}}, code="loop", store="loop/store",
+        {{k: v for k, v in section.items() if k not in FREE_OPTIONS}},
+        JobSettings("loop/store", "loop", device=section["device"]), batch=section["batch"],
     )
 """
     started = time.perf_counter()

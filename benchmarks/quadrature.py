@@ -33,9 +33,10 @@ from vlmrank.conductance.options import PRECISIONS
 from vlmrank.conductance.pair import in_precision
 from vlmrank.conductance.quadrature import arc_length_curve, path_positions, uniform_curve
 from vlmrank.conductance.secant_relu import is_piecewise_linear
-from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, class_embeddings, read_prompts
+from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, read_prompts
 from vlmrank.errors import VlmrankError
 from vlmrank.models.blocks import Block, visual_blocks
+from vlmrank.models.texts import class_embeddings
 from vlmrank.store import write_json
 
 

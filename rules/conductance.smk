@@ -55,7 +55,8 @@ for number, (models, chunk) in enumerate(CHUNKS):
             options=identity.deciding_options(config["conductance"]),
             versions=identity.versions(),
             code=code(
-                "vlmrank.jobs.compute_conductance:_task",
+                "vlmrank.jobs.compute_conductance:pair_task",
+                "vlmrank.jobs.compute_conductance:named_pair",
                 "vlmrank.conductance.pair:compute_pairs",
                 "vlmrank.models.load:load_from_card",
                 "vlmrank.store:write_pair",

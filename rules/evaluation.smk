@@ -37,7 +37,7 @@ if LABELLED:
             model="<results>/models/{model}.json",
             datasets=expand("<results>/datasets/{dataset}.json", dataset=DATASETS),
         output:
-            "<results>/peers/{model}.h5",
+            expand("<results>/peers/{{model}}/{dataset}.h5", dataset=DATASETS),
         log:
             "<logs>/embed_peers/{model}.log",
         benchmark:
@@ -52,8 +52,10 @@ if LABELLED:
         params:
             images=LABELLED,
             seed=config["seed"],
+            versions=identity.versions(),
             code=code(
-                "vlmrank.evaluation.peer_features:embed_for_peers",
+                "vlmrank.evaluation.peer_features:caption_templates",
+                "vlmrank.evaluation.peer_features:embed_dataset",
                 "vlmrank.evaluation.peer_features:write_features",
                 "vlmrank.models.load:load_from_card",
                 "vlmrank.store:read_json",
@@ -65,7 +67,7 @@ if LABELLED:
 rule gather_evidence:
     input:
         pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=DATASETS),
-        peers="<results>/peers/{model}.h5" if LABELLED else [],
+        peers=expand("<results>/peers/{{model}}/{dataset}.h5", dataset=DATASETS) if LABELLED else [],
         classes="<results>/classes.h5" if LABELLED else [],
     output:
         "<results>/evidence/{model}.h5",
@@ -144,6 +146,7 @@ rule evaluate_methods:
             "vlmrank.baselines",
             "vlmrank.evaluation.evidence:assemble_evidence",
             "vlmrank.evaluation.evidence:read_evidence",
+            "vlmrank.evaluation.scores:Scores",
             "vlmrank.evaluation.scores:write_scores",
             "vlmrank.evaluation.class_similarity:read_relations",
             "vlmrank.store:read_csv",

@@ -11,6 +11,7 @@ rule gather_pairs:
         pairs=of_models("<results>/conductance/{model}/{dataset}.h5", dataset=DATASETS),
         accuracy=of_models("<results>/accuracy/{model}/{dataset}.json", dataset=MEASURED),
         alignment=of_models("<results>/alignment/{model}.h5"),
+        peers=of_models("<results>/peers/{model}/{dataset}.h5", dataset=DATASETS) if LABELLED else [],
     output:
         report(
             "<results>/pairs.csv",
@@ -31,6 +32,7 @@ rule gather_pairs:
         max_lost=config["images"]["max_lost"],
         code=code(
             "vlmrank.accuracy.measured:judge",
+            "vlmrank.evaluation.peer_features:read_features",
             "vlmrank.store:read_pair_attributes",
             "vlmrank.store:write_csv",
             "vlmrank.store:FAILED",

@@ -1,24 +1,29 @@
 """Embed labelled images and captions with one model, for the peers that ask for them."""
 
-from vlmrank.evaluation.peer_features import embed_for_peers, write_features
+from vlmrank.jobs.embed_peers import embed_for_peers
+from vlmrank.jobs.pool import JobSettings
 from vlmrank.store import read_json
 from vlmrank.workflow.job_log import announce, job
+from vlmrank.workflow.resources import given
 
 
 def main(snakemake) -> None:
     """Embed labelled images and captions with one model, for the peers that ask for them."""
-    params = snakemake.params
-    features = embed_for_peers(
-        read_json(snakemake.input.model),
-        [read_json(path) for path in snakemake.input.datasets],
-        images=params.images,
-        seed=params.seed,
-        cache=snakemake.config["cache"],
-        device=snakemake.config["conductance"]["device"],
+    settings = JobSettings.of(
+        snakemake.config,
+        code=snakemake.params.code,
         threads=snakemake.threads,
+        given=given(snakemake.resources),
         say=announce,
     )
-    write_features(snakemake.output[0], features)
+    params = snakemake.params
+    embed_for_peers(
+        read_json(snakemake.input.model),
+        [read_json(path) for path in snakemake.input.datasets],
+        snakemake.output,
+        {"images": params.images, "seed": params.seed},
+        settings,
+    )
 
 
 if "snakemake" in globals():

@@ -24,7 +24,7 @@ def main(snakemake) -> None:
     if snakemake.input.peers:
         evidence = add_peers(
             evidence,
-            read_features(snakemake.input.peers),
+            dict(zip(params.datasets, map(read_features, snakemake.input.peers), strict=True)),
             read_relations(snakemake.input.classes),
             images=params.labelled_images,
             groups=params.groups,

@@ -4,6 +4,7 @@ import pandas as pd
 
 from vlmrank.accuracy.measured import judge
 from vlmrank.errors import LEFT_OUT, RUN_AGAIN
+from vlmrank.evaluation.peer_features import read_features
 from vlmrank.store import FAILED, read_alignment, read_json, read_pair, write_csv
 from vlmrank.workflow.job_log import job
 
@@ -41,6 +42,13 @@ def main(snakemake) -> None:
         found = read_json(path)
         status, reason = judge(found, cards[dataset], max_lost=snakemake.params.max_lost)
         rows.append(("accuracy", model, dataset, status, reason, found.get("seconds") or 0.0))
+    pairs = ((model, dataset) for model in models for dataset in datasets)
+    for (model, dataset), path in zip(pairs, snakemake.input.peers, strict=False):
+        features = read_features(path)
+        found = features.attributes
+        lost = "; ".join(f"image {name}: {reason}" for name, reason in features.failed_images.items())
+        reason = found["reason"] or (LEFT_OUT + lost if lost else "")
+        rows.append(("peers", model, dataset, found["status"], reason, found["seconds"]))
     columns = ["stage", "model", "dataset", "status", "reason", "seconds"]
     write_csv(snakemake.output[0], pd.DataFrame(rows, columns=columns))
 

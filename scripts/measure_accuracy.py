@@ -1,6 +1,7 @@
 """Measure one model's zero-shot accuracy on every dataset that has labelled images."""
 
-from vlmrank.accuracy.measured import measure_accuracies
+from vlmrank.jobs.measure_accuracy import measure_accuracies
+from vlmrank.jobs.pool import JobSettings
 from vlmrank.store import read_json
 from vlmrank.workflow.job_log import announce, job
 from vlmrank.workflow.resources import given
@@ -8,19 +9,18 @@ from vlmrank.workflow.resources import given
 
 def main(snakemake) -> None:
     """Measure one model's zero-shot accuracy on every dataset that has labelled images."""
-    config = snakemake.config
+    settings = JobSettings.of(
+        snakemake.config,
+        code=snakemake.params.code,
+        threads=snakemake.threads,
+        given=given(snakemake.resources),
+        say=announce,
+    )
     measure_accuracies(
         read_json(snakemake.input.model),
         [read_json(path) for path in snakemake.input.datasets],
         snakemake.output,
-        options=snakemake.params.options,
-        device=config["conductance"]["device"],
-        code=snakemake.params.code,
-        store=config["store"] or f"{config['results']}/store",
-        cache=config["cache"],
-        threads=snakemake.threads,
-        given=given(snakemake.resources),
-        say=announce,
+        settings,
     )
 
 

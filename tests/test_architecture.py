@@ -13,7 +13,6 @@ UPWARD = {
 CIRCLES = []
 LONG_FILES = {"conductance.layer", "evaluation.evidence"}
 LONG_FUNCTIONS = {
-    "accuracy.measured:measure_accuracies",
     "datasets.prepare:prepare_dataset",
     "evaluation.evidence:gather_evidence",
     "ranking:aggregate_ranks",
@@ -22,14 +21,12 @@ LONG_FUNCTIONS = {
     "workflow.run_size:run_size",
 }
 MANY_PARAMETERS = {
-    "accuracy.measured:measure_accuracies",
     "conductance.adaptive:_refine_group",
     "conductance.adaptive:_refine_secant",
     "conductance.adaptive:refine_conductance",
     "conductance.layer:layer_conductance",
     "datasets.prepare:prepare_dataset",
     "evaluation.evidence:gather_evidence",
-    "jobs.compute_conductance:compute_conductance",
     "ranking:aggregate_ranks",
     "report.build:build_report",
     "workflow.run_size:run_size",

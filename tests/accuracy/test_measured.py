@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 from tiny import tiny_state, write_tiny
 
-from vlmrank.accuracy.measured import measure_accuracies, measure_accuracy, zero_shot_accuracy
+from vlmrank.accuracy.measured import measure_accuracy, zero_shot_accuracy
 from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.errors import FailedPair
+from vlmrank.jobs.measure_accuracy import measure_accuracies
+from vlmrank.jobs.pool import JobSettings
 from vlmrank.store import read_json
 
 BENCH = Path(os.environ.get("VLMRANK_BENCHZOO", "benchzoo"))
@@ -80,8 +82,8 @@ def test_the_bench_has_the_accuracy_that_was_measured_elsewhere(tmp_path):
         classes=str(folder / "dataset.yaml"),
     )
     lines: list[str] = []
-    options = {"options": {"precision": "float32"}, "device": "cpu", "store": tmp_path / "store", "say": lines.append}
-    measure_accuracies(card, [data], [tmp_path / "a.json"], **options)
+    settings = JobSettings(tmp_path / "store", device="cpu", say=lines.append)
+    measure_accuracies(card, [data], [tmp_path / "a.json"], settings)
     found = read_json(tmp_path / "a.json")
     assert found["status"] == "ok"
     assert found["n"] == int(truth["n"])
@@ -92,8 +94,8 @@ def test_the_bench_has_the_accuracy_that_was_measured_elsewhere(tmp_path):
         share, count = found["per_class"][row["class"]]
         assert count == int(row["n"])
         np.testing.assert_allclose(share, float(row["acc1"]), rtol=0, atol=1e-6)
-    measure_accuracies(card, [data], [tmp_path / "b.json"], **options)
-    assert lines[-1].endswith("taken from the store")
+    measure_accuracies(card, [data], [tmp_path / "b.json"], settings)
+    assert "taken from the store" in lines[-1]
     assert read_json(tmp_path / "b.json") == found
 
 
@@ -191,15 +193,13 @@ def test_a_failed_model_and_a_failed_dataset_are_rows(tmp_path):
         "classes": ["a"],
         "test": [{"id": "x", "path": "x", "label": 0}],
     }
-    measure_accuracies(broken, [data], [tmp_path / "a.json"], options={"precision": "float32"}, store=tmp_path / "s")
+    measure_accuracies(broken, [data], [tmp_path / "a.json"], JobSettings(tmp_path / "s"))
     assert read_json(tmp_path / "a.json")["reason"] == "the model cannot be used: no weights"
     whole = {"model": "m", "architecture": "a", "status": "ok", "reason": ""}
     data = {"dataset": "d", "status": "failed", "reason": "no image"}
-    measure_accuracies(whole, [data], [tmp_path / "a.json"], options={"precision": "float32"}, store=tmp_path / "s")
+    measure_accuracies(whole, [data], [tmp_path / "a.json"], JobSettings(tmp_path / "s"))
     assert read_json(tmp_path / "a.json")["reason"] == "the dataset cannot be used: no image"
     unlabelled = {"dataset": "d", "status": "ok", "reason": "", "test": None, "classes": []}
-    measure_accuracies(
-        whole, [unlabelled], [tmp_path / "a.json"], options={"precision": "float32"}, store=tmp_path / "s"
-    )
+    measure_accuracies(whole, [unlabelled], [tmp_path / "a.json"], JobSettings(tmp_path / "s"))
     found = read_json(tmp_path / "a.json")
     assert (found["status"], found["n"], found["acc1"]) == ("ok", 0, None)

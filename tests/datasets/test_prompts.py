@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from dataset_rows import card, put
 
-from vlmrank.datasets.prompts import class_embeddings, clip_benchmark_prompts, read_prompts
+from vlmrank.datasets.prompts import clip_benchmark_prompts, read_prompts
 from vlmrank.errors import VlmrankError
+from vlmrank.models.texts import class_embeddings
 
 
 def test_class_sheets(tmp_path):

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from dataset_rows import card, put, tar
 
-from vlmrank.accuracy.measured import measure_accuracies
 from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
 from vlmrank.datasets.prepare import load_images
 from vlmrank.errors import FailedPair
 from vlmrank.jobs import compute_conductance as chunk
+from vlmrank.jobs import pool
+from vlmrank.jobs.measure_accuracy import measure_accuracies
+from vlmrank.jobs.pool import JobSettings
 from vlmrank.store import OK, Pair, read_json, read_pair, write_csv
 from vlmrank.store.identities import accuracy_identity, pair_identity
 from vlmrank.workflow.again import files_to_make_again
@@ -99,14 +101,14 @@ def compute(tmp_path, monkeypatch):
                 attributes={"status": OK, "reason": "", "seconds": 0.0, **task.attributes},
             )
 
-    monkeypatch.setattr(chunk._Chunk, "load", lambda *_: (object(), None))
+    monkeypatch.setattr(pool, "load", lambda *_: object())
     monkeypatch.setattr("vlmrank.conductance.pair.compute_pairs", pairs)
 
     def run(dataset):
         out = tmp_path / "d.h5"
         out.unlink(missing_ok=True)
         store = tmp_path / "store"
-        chunk.compute_conductance(MODEL, [dataset], [out], options=OPTIONS, free={}, code="c", store=store)
+        chunk.compute_conductance(MODEL, [dataset], [out], OPTIONS, JobSettings(store, "c"))
         return read_pair(out), sorted(store.rglob("*.h5"))
 
     return run
@@ -150,13 +152,12 @@ def test_an_accuracy_without_some_of_its_images_is_not_shared(tmp_path, monkeypa
             "failed_images": list(failed)
         }
 
-    monkeypatch.setattr("vlmrank.accuracy.measured.measure_accuracy", measure)
-    monkeypatch.setattr("vlmrank.accuracy.measured._load", lambda *_: None)
-    options = {"options": {"precision": "float32"}, "store": store}
-    measure_accuracies(MODEL, [found], [out], **options)
+    monkeypatch.setattr("vlmrank.jobs.measure_accuracy.measure_accuracy", measure)
+    monkeypatch.setattr(pool, "load", lambda *_: None)
+    measure_accuracies(MODEL, [found], [out], JobSettings(store))
     assert read_json(out)["n"] == 1 and not list(store.rglob("??/*.json"))
     failed.clear()
-    measure_accuracies(MODEL, [found], [out], **options)
+    measure_accuracies(MODEL, [found], [out], JobSettings(store))
     assert list(store.rglob("??/*.json"))
 
 

@@ -38,20 +38,20 @@ def happen(model: str, dataset: str) -> None:
         file.write(f"{model} {dataset}\n")
 
 
-def before_every_pair(chunk) -> None:
+def before_every_pair(module) -> None:
     """Put `happen` before every pair."""
-    load, task = chunk._Chunk.load, chunk._task
+    compute, task = module.ConductanceStage.compute, module.pair_task
     models = []
 
-    def load_and_note(self, first):
+    def compute_and_note(self, loaded, work):
         models.append(self.model["model"])
-        return load(self, first)
+        return compute(self, loaded, work)
 
-    def task_after_fault(kind, dataset, attributes):
+    def task_after_fault(dataset, attributes):
         happen(models[-1], dataset["dataset"])
-        return task(kind, dataset, attributes)
+        return task(dataset, attributes)
 
-    chunk._Chunk.load, chunk._task = load_and_note, task_after_fault
+    module.ConductanceStage.compute, module.pair_task = compute_and_note, task_after_fault
 
 
 def every_other_second(plugin) -> None:

@@ -8,8 +8,9 @@ import pytest
 from tiny_zoo import make_dataset, make_model
 
 from vlmrank.datasets.prepare import prepare_dataset
-from vlmrank.errors import VlmrankError
 from vlmrank.jobs import compute_conductance as chunk
+from vlmrank.jobs import pool
+from vlmrank.jobs.pool import JobSettings
 from vlmrank.models.card import fetch_model
 from vlmrank.store import read_pair
 from vlmrank.store.leases import Leases
@@ -36,18 +37,14 @@ def run(cards, store, results, lines=None, model=None, **given):
         {**cards[0], **(model or {})},
         cards[1],
         [results / f"{name}.h5" for name in DATASETS],
-        options=OPTIONS,
-        free={"device": "cpu", "batch": "auto"},
-        code="c",
-        store=store,
-        given=given,
-        say=(lambda line: None) if lines is None else lines.append,
+        OPTIONS,
+        JobSettings(store, "c", device="cpu", given=given, say=(lambda line: None) if lines is None else lines.append),
     )
 
 
 def test_a_second_user_takes_what_the_first_computed(cards, tmp_path, monkeypatch):
     run(cards, tmp_path / "store", tmp_path / "ada")
-    monkeypatch.setattr(chunk._Chunk, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(pool, "load", lambda *_: pytest.fail("the model was loaded"))
     lines = []
     # The same weights under another name, from another place.
     run(cards, tmp_path / "store", tmp_path / "bob", lines, model={"model": "mine--one"})
@@ -80,14 +77,14 @@ def test_two_jobs_at_once_compute_each_pair_once(cards, tmp_path):
 
 
 def test_a_pair_that_kills_its_process_becomes_a_failed_pair(cards, tmp_path, monkeypatch):
-    task = chunk._task
+    task = chunk.pair_task
 
-    def deadly(kind, dataset, attributes):
+    def deadly(dataset, attributes):
         if dataset["dataset"] == "dogs":
             os.kill(os.getpid(), signal.SIGKILL)
-        return task(kind, dataset, attributes)
+        return task(dataset, attributes)
 
-    monkeypatch.setattr(chunk, "_task", deadly)
+    monkeypatch.setattr(chunk, "pair_task", deadly)
     for code in (-signal.SIGKILL, -signal.SIGKILL, 0):
         job = FORK.Process(target=run, args=(cards, tmp_path / "store", tmp_path / "out"), kwargs={"memory_mb": 1700})
         job.start()
@@ -100,21 +97,13 @@ def test_a_pair_that_kills_its_process_becomes_a_failed_pair(cards, tmp_path, mo
     assert list(Leases(tmp_path / "store/leases").folder.iterdir()) == []
 
 
-def test_a_granted_gpu_that_cannot_be_used_fails_the_job_and_no_pair(cards, tmp_path, monkeypatch):
+def test_a_granted_gpu_that_cannot_be_used_is_the_reason_of_every_pair(cards, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a usable GPU")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    with pytest.raises(VlmrankError, match="no usable GPU"):
-        chunk.compute_conductance(
-            cards[0],
-            cards[1],
-            [tmp_path / f"{name}.h5" for name in DATASETS],
-            options=OPTIONS,
-            free={"device": "auto", "batch": "auto"},
-            code="c",
-            store=tmp_path / "store",
-            given={"gpus": 1},
-        )
-    assert not list(tmp_path.glob("*.h5"))
+    outputs = [tmp_path / f"{name}.h5" for name in DATASETS]
+    chunk.compute_conductance(*cards, outputs, OPTIONS, JobSettings(tmp_path / "store", "c", given={"gpus": 1}))
+    reasons = [read_pair(path).attributes["reason"] for path in outputs]
+    assert all(reason.startswith("no usable GPU") and "run again" in reason for reason in reasons)
     assert list((tmp_path / "store/leases").iterdir()) == []

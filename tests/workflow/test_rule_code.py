@@ -21,10 +21,13 @@ PLUMBING = {
     "store.share_out",
     "store.limits",
     "jobs.compute_conductance",
+    "jobs.measure_accuracy",
+    "jobs.embed_peers",
+    "jobs.pool",
     "workflow.job_log",
     "workflow.resources",
 }
-LOOPS = {("vlmrank.accuracy.measured", "measure_accuracies")}
+LOOPS = set()
 RULE = re.compile(r"\n    +code=code\((?P<entries>[^)]*)\),?\n.*?script:\n +\"\.\./scripts/(?P<script>\w+)\.py\"", re.S)
 FOUND = [
     pytest.param(found["script"], tuple(re.findall(r'"([\w.:]+)"', found["entries"])), id=found["script"])

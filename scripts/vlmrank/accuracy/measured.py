@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,14 +12,10 @@ from typing import Any
 import numpy as np
 
 from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
-from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, class_embeddings, unique_names
-from vlmrank.errors import LEFT_OUT, RUN_AGAIN, FailedPair, VlmrankError
-from vlmrank.store import FAILED, OK, ResultStore, write_json
-from vlmrank.store.crashes import Quarantined
-from vlmrank.store.identities import accuracy_identity
-from vlmrank.store.leases import Leases
-from vlmrank.store.limits import until_terminated
-from vlmrank.store.share_out import share_out
+from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, unique_names
+from vlmrank.errors import LEFT_OUT, RUN_AGAIN, FailedPair
+from vlmrank.models.texts import class_embeddings
+from vlmrank.store import FAILED, OK
 
 SCALE = 100.0  # clip-benchmark's; it does not change an order
 
@@ -109,7 +105,7 @@ def measure_accuracy(
     started = time.perf_counter()
     records = list(card.get("test") or [])
     if not records or not card.get("classes"):
-        return _result(Accuracy(), [], started, OK, "there are no labelled images", identity)
+        return result_of(Accuracy(), [], started, OK, "there are no labelled images", identity)
     parameter = next(loaded.visual.parameters())
     templates = card.get("templates") or DEFAULT_TEMPLATES
     failed: list[dict[str, str]] = []
@@ -137,17 +133,23 @@ def measure_accuracy(
             labels += [label for label, _ in good]
     if not labels:
         reason = f"none of the {len(records)} labelled images can be read; the first: {failed[0]['reason']}"
-        return _result(Accuracy(), failed, started, FAILED, reason, identity)
+        return result_of(Accuracy(), failed, started, FAILED, reason, identity)
     scores = np.concatenate(logits)
     if not np.isfinite(scores).all():
-        return _result(Accuracy(), failed, started, FAILED, "the model's logits are not finite", identity)
+        return result_of(Accuracy(), failed, started, FAILED, "the model's logits are not finite", identity)
     accuracy = zero_shot_accuracy(scores, np.array(labels), card["classes"])
-    return _result(accuracy, failed, started, OK, "", identity)
+    return result_of(accuracy, failed, started, OK, "", identity)
 
 
-def _result(
+def failed_result(reason: str, identity: str = "", *, status: str = FAILED) -> dict[str, Any]:
+    """The result of a measurement that could not be made, or need not be."""
+    return result_of(Accuracy(), [], time.perf_counter(), status, reason, identity)
+
+
+def result_of(
     accuracy: Accuracy, failed: Sequence[Mapping[str, str]], started: float, status: str, reason: str, identity: str
 ) -> dict[str, Any]:
+    """A measurement, ready for JSON."""
     return {
         "acc1": accuracy.acc1,
         "acc5": accuracy.acc5,
@@ -160,105 +162,6 @@ def _result(
         "reason": reason,
         "identity": identity,
     }
-
-
-def measure_accuracies(
-    model: Mapping[str, Any],
-    datasets: Sequence[Mapping[str, Any]],
-    outputs: Sequence[str | os.PathLike[str]],
-    *,
-    options: Mapping[str, Any],
-    device: str = "auto",
-    code: str = "",
-    store: str | os.PathLike[str],
-    cache: str | os.PathLike[str] | None = None,
-    threads: int = 1,
-    given: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> None:
-    """Write the accuracy of one model on each dataset; what the result store has is taken from there.
-
-    The model is loaded only if something is left to measure. What another process measures is waited for, and what
-    processes died of is a failure (`vlmrank.store.share_out.share_out`).
-
-    Parameters
-    ----------
-    model : model card.
-    datasets : dataset cards.
-    outputs : a JSON file for each.
-    options : `precision`, part of the identity.
-    device, cache, threads : where and how.
-    code : hash of the code, part of the identity.
-    store : folder of the result store.
-    given : what the job was given: `gpus`, `memory_mb` and `minutes`, as far as known.
-    say : takes a line for each dataset.
-    """
-    results, given = ResultStore(store, say), given or {}
-    waiting: dict[str, list[tuple[Mapping[str, Any], str | os.PathLike[str]]]] = {}
-    finished = 0
-
-    def done(dataset: Mapping[str, Any], what: str) -> None:
-        nonlocal finished
-        finished += 1
-        say(f"{model['model']} on {dataset['dataset']} ({finished} of {len(datasets)}): {what}")
-
-    def fail(dataset: Mapping[str, Any], output: str | os.PathLike[str], reason: str, identity: str = "") -> None:
-        write_json(output, _result(Accuracy(), [], time.perf_counter(), FAILED, reason, identity))
-        done(dataset, f"FAILED: {reason}")
-
-    for dataset, output in zip(datasets, outputs, strict=True):
-        if model.get("status", OK) != OK:
-            fail(dataset, output, f"the model cannot be used: {model['reason']}")
-        elif dataset.get("status", OK) != OK:
-            fail(dataset, output, f"the dataset cannot be used: {dataset['reason']}")
-        elif not dataset.get("test"):
-            write_json(output, _result(Accuracy(), [], time.perf_counter(), OK, "there are no labelled images", ""))
-            done(dataset, "there are no labelled images")
-        else:
-            identity = accuracy_identity(model, dataset, options, code)
-            if results.take(identity, output):
-                done(dataset, "taken from the store")
-            else:
-                waiting.setdefault(identity, []).append((dataset, output))
-    if not waiting:
-        return
-
-    notes = {name: given[name] for name in ("memory_mb", "minutes") if given.get(name)}
-    leases = Leases(results.root / "leases", notes=notes)
-    loaded = None
-    with until_terminated(given.get("minutes"), started=time.monotonic()) as begin:
-        for item in share_out(list(waiting), leases, lambda key: results.holds(key, ".json")):
-            if isinstance(item, Quarantined):
-                for place in waiting.pop(item.key):
-                    fail(*place, item.reason, item.key)
-                continue
-            begin(item)
-            if loaded is None:
-                try:
-                    loaded = _load(model, cache, device, given.get("gpus", 0), options["precision"], threads)
-                except FailedPair as error:
-                    for identity, places in waiting.items():
-                        for place in places:
-                            fail(*place, f"the model cannot be used: {error}", identity)
-                    return
-            places, began = waiting.pop(item.key), time.perf_counter()
-            try:
-                found = measure_accuracy(loaded, places[0][0], threads=threads, identity=item.key)
-            except (FailedPair, RuntimeError, MemoryError) as error:  # memory, above all
-                found = _result(Accuracy(), [], began, FAILED, str(error) or type(error).__name__, item.key)
-            for dataset, output in places:
-                write_json(output, found)
-                lost = len(found["failed_images"])
-                images = f"{found['n']} of {found['n'] + lost} images" if lost else f"{found['n']} images"
-                figures = f"{found['acc1']:.3f} on {images} in {found['seconds']:.1f} s" if found["n"] else ""
-                done(dataset, figures if found["status"] == OK else f"FAILED: {found['reason']}")
-            if found["status"] == OK and not lost_for_now(found):
-                results.publish(item.key, places[0][1])
-    for identity, places in waiting.items():  # measured by another process meanwhile
-        for dataset, output in places:
-            if not results.take(identity, output):
-                raise VlmrankError(f"{results.path(identity, '.json')} went missing while it was needed; run again")
-            done(dataset, "taken from the store")
 
 
 def lost_for_now(result: Mapping[str, Any]) -> list[str]:
@@ -304,13 +207,3 @@ def judge(result: Mapping[str, Any], card: Mapping[str, Any], *, max_lost: float
         return FAILED, f"{told} cannot be read (images.max_lost is {max_lost:g}); {first}"
     again = [line for line in lost_for_now(result) if not line.startswith(f"image {lost[0]['id']}:")]
     return OK, f"{LEFT_OUT}{'; '.join((told, first, *again))}"
-
-
-def _load(model: Mapping[str, Any], cache, device: str, gpus: int, precision: str, threads: int):
-    import torch
-
-    from vlmrank.models.device import choose_device
-    from vlmrank.models.load import load_from_card
-
-    torch.set_num_threads(threads)
-    return load_from_card(model, cache=cache, device=choose_device(device, gpus=gpus), precision=precision)

@@ -24,9 +24,10 @@ from vlmrank.conductance.memory import map_chunks
 from vlmrank.conductance.objective import Objective, embedding_objective, zero_shot_objective
 from vlmrank.conductance.options import PRECISIONS, ConductanceOptions
 from vlmrank.conductance.path import ModelPath, conductance_on_path, lay_path
-from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, class_embeddings
+from vlmrank.datasets.prompts import DEFAULT_TEMPLATES
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.models.blocks import visual_blocks
+from vlmrank.models.texts import class_embeddings
 from vlmrank.store import FAILED, OK, Pair
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class PairTask:
     images: Sequence[Image.Image] | Tensor
     image_ids: Sequence[str]
     classes: Sequence[str] = ()
-    templates: Sequence[str] = ("a photo of a {c}.",)
+    templates: Sequence[str] = DEFAULT_TEMPLATES
     failed_images: Mapping[str, str] = field(default_factory=dict)
     further: Iterable[tuple[str, Image.Image | Tensor | VlmrankError]] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)

@@ -203,31 +203,3 @@ def unique_names(names: Sequence[str]) -> list[str]:
         counts[name] = counts.get(name, 0) + 1
         result.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
     return result
-
-
-def class_embeddings(model, tokenizer, classes: Sequence[str], templates: Sequence[str], *, batch: int = 256):
-    """Text embedding of each class, averaged over the templates, as CLIP's zero-shot classifier does.
-
-    T_c = normalise(mean over templates t of normalise(text(t with c))).
-
-    Parameters
-    ----------
-    model : has `encode_text`.
-    tokenizer : texts -> tokens.
-    classes : C names.
-    templates : with `{c}`; every other brace is left as it is.
-    batch : texts a pass.
-
-    Returns
-    -------
-    torch tensor [C, D] of unit length, on the model's device.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    device = next(model.parameters()).device
-    texts = [template.replace("{c}", name) for name in classes for template in templates]
-    with torch.no_grad():
-        parts = [model.encode_text(tokenizer(texts[i : i + batch]).to(device)) for i in range(0, len(texts), batch)]
-        embedding = F.normalize(torch.cat(parts), dim=-1).view(len(classes), len(templates), -1).mean(1)
-        return F.normalize(embedding, dim=-1)

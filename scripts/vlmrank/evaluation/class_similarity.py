@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vlmrank.datasets.prompts import DEFAULT_TEMPLATES
 from vlmrank.errors import VlmrankError
 from vlmrank.store import OK, UTF8, create_hdf5, open_hdf5
 
@@ -42,7 +43,7 @@ class ClassRelations:
 
 def prompts_of(card: Mapping[str, Any]) -> list[list[str]]:
     """The prompts of each class of a dataset card."""
-    templates = card.get("templates") or ["a photo of a {c}."]
+    templates = card.get("templates") or DEFAULT_TEMPLATES
     return [[template.replace("{c}", name) for template in templates] for name in card.get("classes") or []]
 
 

@@ -1,20 +1,23 @@
 """What peers ask of a model and the method does not: embeddings of labelled images and of captions of the classes.
 
-Written once a model, read by `evidence`. This module's writing side needs torch; `read_features` does not.
+Written for each model and dataset, read by `evidence`. `embed_dataset` needs torch; reading and writing do not.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from vlmrank.store import OK, create_hdf5, open_hdf5
+from vlmrank.datasets.prompts import DEFAULT_TEMPLATES
+from vlmrank.errors import FailedPair
+from vlmrank.store.hdf5 import UTF8, attributes_of, create_hdf5, open_hdf5, set_attribute, texts
 
 CAPTIONS = 12  # templates that captions are made from, drawn from the templates of all datasets
+ARRAYS = ("embedding", "logits", "captions", "class_embedding")
 Card = Mapping[str, Any]
 
 
@@ -29,6 +32,8 @@ class PeerFeatures:
     labels : int64 [N].
     captions : float32 [C, P, D], of each class name in P templates.
     class_embedding : float32 [C, D], mean over the dataset's own templates.
+    failed_images : image identifier -> reason, of labelled images that could not be read.
+    attributes : model, dataset, status, reason, seconds, identity.
     """
 
     embedding: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
@@ -36,6 +41,8 @@ class PeerFeatures:
     labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     captions: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0), np.float32))
     class_embedding: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    failed_images: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def caption_templates(datasets: Sequence[Card], *, seed: int = 0) -> list[str]:
@@ -62,43 +69,44 @@ def embed_dataset(loaded, card: Card, templates: Sequence[str], *, images: int, 
 
     Parameters
     ----------
-    loaded : model, tokenizer, preprocess, visual, as `vlmrank.zoo.load_model` gives them.
+    loaded : a `vlmrank.zoo.LoadedModel`.
     card : dataset card (classes, templates, test).
     templates : for the captions.
     images : labelled images to embed, at most.
     seed : of their draw.
+
+    Raises
+    ------
+    FailedPair : an image is not the one that the card was written for.
     """
     import torch
     from torch.nn.functional import normalize
 
-    from vlmrank.datasets.decode import ImageError, read_image
+    from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
+    from vlmrank.models.texts import class_embeddings, text_embeddings
 
     model, classes = loaded.model, list(card.get("classes") or [])
     if not classes:
         return PeerFeatures()
     parameter = next(loaded.visual.parameters())
-
-    def texts(prompts: Sequence[str]) -> torch.Tensor:
-        parts = [
-            model.encode_text(loaded.tokenizer(list(prompts[start : start + 256])).to(parameter.device))
-            for start in range(0, len(prompts), 256)
-        ]
-        return normalize(torch.cat(parts).float(), dim=-1).view(len(classes), -1, parts[0].shape[-1])
-
+    own = card.get("templates") or DEFAULT_TEMPLATES
+    pixels, labels, failed = [], [], {}
+    for record in draw_labelled(card, images=images, seed=seed):
+        try:
+            pixels.append(loaded.preprocess(read_image(record)))
+        except ChangedImageError as error:
+            raise FailedPair(f"{card['dataset']}, image {record['id']}: {error}") from error
+        except ImageError as error:
+            failed[record["id"]] = str(error)
+            continue
+        labels.append(int(record["label"]))
     with torch.no_grad():
-        own = card.get("templates") or ["a photo of a {c}."]
-        class_embedding = normalize(
-            texts([template.replace("{c}", name) for name in classes for template in own]).mean(1), dim=-1
+        class_embedding = class_embeddings(model, loaded.tokenizer, classes, own).float()
+        prompts = [template.replace("{c}", name) for name in classes for template in templates or own]
+        captions = (
+            text_embeddings(model, loaded.tokenizer, prompts).float().view(len(classes), -1, *class_embedding.shape[1:])
         )
-        captions = texts([template.replace("{c}", name) for name in classes for template in templates or own])
-        pixels, labels = [], []
-        for record in draw_labelled(card, images=images, seed=seed):
-            try:
-                pixels.append(loaded.preprocess(read_image(record)))
-            except ImageError:
-                continue
-            labels.append(int(record["label"]))
-        embedding = torch.empty(0, class_embedding.shape[1])
+        embedding = torch.empty(0, class_embedding.shape[1], device=parameter.device)
         if pixels:
             batches = torch.stack(pixels).to(parameter.device, parameter.dtype).split(64)
             embedding = normalize(torch.cat([model.encode_image(batch) for batch in batches]).float(), dim=-1)
@@ -109,61 +117,25 @@ def embed_dataset(loaded, card: Card, templates: Sequence[str], *, images: int, 
         labels=np.array(labels, np.int64),
         captions=captions.cpu().numpy(),
         class_embedding=class_embedding.cpu().numpy(),
+        failed_images=failed,
     )
 
 
-def embed_for_peers(
-    model: Card,
-    datasets: Sequence[Card],
-    *,
-    images: int,
-    seed: int = 0,
-    cache: str | None = None,
-    device: str = "auto",
-    threads: int = 1,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, PeerFeatures]:
-    """Load a model once and embed every dataset; nothing where the model or a dataset failed.
-
-    Parameters
-    ----------
-    model : model card. datasets : dataset cards.
-    images, seed : as in `embed_dataset`.
-    cache, device : as in `vlmrank.zoo.load_model`.
-    threads : for torch.
-    say : takes a line of progress.
-    """
-    if model.get("status") != OK:
-        return {card["dataset"]: PeerFeatures() for card in datasets}
-    import torch
-
-    from vlmrank.models.load import load_from_card
-
-    torch.set_num_threads(threads)
-    loaded = load_from_card(model, cache=cache, device=device)
-    templates = caption_templates(datasets, seed=seed)
-    found = {}
-    for card in datasets:
-        good = card.get("status") == OK
-        name = card["dataset"]
-        found[name] = embed_dataset(loaded, card, templates, images=images, seed=seed) if good else PeerFeatures()
-    say(f"{model['model']}: {sum(len(one.labels) for one in found.values())} labelled images embedded for the peers")
-    return found
-
-
-def write_features(path: str | os.PathLike[str], features: Mapping[str, PeerFeatures]) -> None:
-    """Write one model's features as HDF5, a group a dataset."""
+def write_features(path: str | os.PathLike[str], features: PeerFeatures) -> None:
+    """Write a model's features on one dataset as HDF5."""
     with create_hdf5(path, "features") as file:
-        for name, one in features.items():
-            group = file.create_group(name)
-            group["labels"] = one.labels
-            for array in ("embedding", "logits", "captions", "class_embedding"):
-                group[array] = np.asarray(getattr(one, array), np.float32)
+        file["labels"] = features.labels
+        for array in ARRAYS:
+            file[array] = np.asarray(getattr(features, array), np.float32)
+        file.create_dataset("failed_images", data=texts(list(features.failed_images)), dtype=UTF8)
+        file.create_dataset("failed_reasons", data=texts(list(features.failed_images.values())), dtype=UTF8)
+        for name, value in features.attributes.items():
+            set_attribute(file, name, value)
 
 
-def read_features(path: str | os.PathLike[str]) -> dict[str, PeerFeatures]:
-    """Read one model's features."""
+def read_features(path: str | os.PathLike[str]) -> PeerFeatures:
+    """Read a model's features on one dataset."""
     with open_hdf5(path, "features") as file:
-        return {
-            name: PeerFeatures(**{array: values[()] for array, values in group.items()}) for name, group in file.items()
-        }
+        failed = dict(zip(file["failed_images"].asstr()[()], file["failed_reasons"].asstr()[()], strict=True))
+        arrays = {array: file[array][()] for array in ("labels", *ARRAYS)}
+        return PeerFeatures(**arrays, failed_images=failed, attributes=attributes_of(file))

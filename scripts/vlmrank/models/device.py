@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from vlmrank.errors import VlmrankError
+from vlmrank.errors import RUN_AGAIN, VlmrankError
 
 
 def choose_device(wanted: str = "auto", *, gpus: int = 0, environment: Mapping[str, str] = os.environ) -> str:
@@ -46,7 +46,8 @@ def choose_device(wanted: str = "auto", *, gpus: int = 0, environment: Mapping[s
     where = os.uname().nodename
     job = f" (SLURM job {environment['SLURM_JOB_ID']})" if "SLURM_JOB_ID" in environment else ""
     raise VlmrankError(
-        f"no usable GPU on {where}{job}: {problem}; conductance.device: cpu computes on the CPU, which is slow"
+        f"no usable GPU on {where}{job}: {problem}; {RUN_AGAIN} where there is one, or set conductance.device to cpu, "
+        "which is slow"
     )
 
 

@@ -18,6 +18,7 @@ FILES = {
     "prepare": "datasets/{dataset}.json",
     "conductance": "conductance/{model}/{dataset}.h5",
     "accuracy": "accuracy/{model}/{dataset}.json",
+    "peers": "peers/{model}/{dataset}.h5",
 }
 
 

@@ -1,0 +1,283 @@
+"""The one loop of a GPU job: look every result up, lease what is missing, load the model once, compute and keep.
+
+A stage says what differs: what identifies a result, how it is computed, how it is written. Whatever stands in the way
+of a result (a model that cannot be loaded or does not fit, a device that is not there, a process that crashed) becomes
+a row with the reason, and takes no other result down.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from vlmrank.errors import RUN_AGAIN, FailedPair, VlmrankError
+from vlmrank.store import FAILED, OK, ResultStore
+from vlmrank.store.crashes import describe
+from vlmrank.store.leases import Lease, Leases
+from vlmrank.store.limits import until_terminated
+from vlmrank.store.share_out import share_out
+
+Card = Mapping[str, Any]
+Place = str | os.PathLike[str]
+TAKEN = "taken from the store"
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """Where and with what a job runs; nothing here changes a result, but `code` and `precision` name it.
+
+    Attributes
+    ----------
+    store : folder of the result store.
+    code : hash of the code, part of every identity.
+    cache : folder of downloaded weights.
+    device : `auto`, `cpu` or `cuda`.
+    precision : as `vlmrank.models.load.load_from_card` takes it.
+    threads : for torch.
+    given : what the scheduler gave: `gpus`, `memory_mb` and `minutes` (the time limit), as far as known.
+    say : takes a line for each result: what was done, and what is left.
+    """
+
+    store: Place
+    code: str = ""
+    cache: Place | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    threads: int = 1
+    given: Mapping[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda line: None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], **given: Any) -> JobSettings:
+        """The settings that a configuration names, and those `given` (code, threads, given, say)."""
+        return cls(
+            store=config["store"] or f"{config['results']}/store",
+            cache=config["cache"],
+            device=config["conductance"]["device"],
+            precision=config["conductance"]["precision"],
+            **given,
+        )
+
+
+class Stage(ABC):
+    """What differs between the stages that run on a GPU; a result is the stage's own type.
+
+    Attributes
+    ----------
+    model : model card.
+    suffix : of the result files.
+    """
+
+    model: Card
+    suffix = ".h5"
+
+    @abstractmethod
+    def identity(self, dataset: Card) -> str:
+        """Name of the result in the store."""
+
+    @abstractmethod
+    def compute(self, loaded: Any, work: Iterator[tuple[str, Card]]) -> Iterator[tuple[str, Any]]:
+        """Yield (identity, result) for each (identity, dataset), in order; what fails is a failed result.
+
+        It draws from `work` one at a time, each only after it has yielded the result before.
+        """
+
+    @abstractmethod
+    def failed(self, dataset: Card, reason: str, identity: str = "") -> Any:
+        """The result that stands for a failure."""
+
+    @abstractmethod
+    def write(self, result: Any, dataset: Card, output: Place) -> None:
+        """Write a result of a dataset to its place."""
+
+    @abstractmethod
+    def problem(self, result: Any) -> str | None:
+        """Why a result failed, or None."""
+
+    def settled(self, dataset: Card) -> Any | None:
+        """A result that takes no computing, or None."""
+        return None
+
+    def lacks(self, dataset: Card) -> str:
+        """Why a dataset that is fit for use cannot be used here, or an empty text."""
+        return ""
+
+    def is_whole(self, result: Any, dataset: Card) -> bool:
+        """Whether a good result is of all that it is to be of; else it is not kept in the store."""
+        return True
+
+    def told(self, result: Any) -> str:
+        """What to say of a good result."""
+        return "done"
+
+    def names(self, dataset: Card) -> dict[str, str]:
+        """Attributes of a stored result that are this user's own names."""
+        return {}
+
+
+def run_stage(stage: Stage, datasets: Sequence[Card], outputs: Sequence[Place], settings: JobSettings) -> None:
+    """Make the result file of every dataset; torch and the model are loaded only if the store lacks one of them.
+
+    A result that another living process computes is waited for. One at which processes crashed is given up as a failed
+    result (`vlmrank.store.share_out`).
+
+    Parameters
+    ----------
+    stage : what is computed, for which model.
+    datasets : dataset cards, as `prepare_dataset` writes them.
+    outputs : where the file of each dataset goes.
+    settings : where and with what.
+    """
+    pool = _Pool(stage, settings, ResultStore(settings.store, settings.say), len(datasets))
+    pool.look_up(datasets, outputs)
+    if pool.waiting:
+        with until_terminated(settings.given.get("minutes"), started=time.monotonic()) as begin:
+            pool.compute(begin)
+        pool.collect()
+
+
+@dataclass
+class _Pool:
+    """The results of one job; `waiting` has those that are not there yet, by identity, with all places they go to."""
+
+    stage: Stage
+    settings: JobSettings
+    results: ResultStore
+    total: int
+    waiting: dict[str, list[tuple[Card, Place]]] = field(default_factory=dict)
+    finished: int = 0
+
+    def done(self, dataset: Card, what: str) -> None:
+        self.finished += 1
+        left = self.total - self.finished
+        rest = f"{left} of {self.total} left" if left else f"all {self.total} done"
+        self.settings.say(f"{self.stage.model['model']} on {dataset['dataset']}: {what} ({rest})")
+
+    def put(self, result: Any, dataset: Card, output: Place) -> None:
+        self.stage.write(result, dataset, output)
+        problem = self.stage.problem(result)
+        self.done(dataset, self.stage.told(result) if problem is None else f"FAILED: {problem}")
+
+    def fail(self, dataset: Card, output: Place, reason: str, identity: str = "") -> None:
+        self.put(self.stage.failed(dataset, reason, identity), dataset, output)
+
+    def fail_all(self, reason: str) -> None:
+        while self.waiting:
+            identity, places = self.waiting.popitem()
+            for dataset, output in places:
+                self.fail(dataset, output, reason, identity)
+
+    def take(self, dataset: Card, output: Place, identity: str) -> bool:
+        return self.results.take(identity, output, **self.stage.names(dataset))
+
+    def look_up(self, datasets: Sequence[Card], outputs: Sequence[Place]) -> None:
+        """Take what the store has, fail what cannot be tried, and leave the rest in `waiting`."""
+        for dataset, output in zip(datasets, outputs, strict=True):
+            reason = unusable(self.stage.model, dataset) or self.stage.lacks(dataset)
+            settled = None if reason else self.stage.settled(dataset)
+            if reason:
+                self.fail(dataset, output, reason)
+            elif settled is not None:
+                self.put(settled, dataset, output)
+            else:
+                identity = self.stage.identity(dataset)
+                if self.take(dataset, output, identity):
+                    self.done(dataset, TAKEN)
+                else:
+                    self.waiting.setdefault(identity, []).append((dataset, output))
+
+    def leased(self, begin: Callable[[Lease], None]) -> Iterator[tuple[str, Card]]:
+        """Yield what is this process's to compute; what is given up becomes a failed result."""
+        given = self.settings.given
+        notes = {name: given[name] for name in ("memory_mb", "minutes") if given.get(name)}
+        leases = Leases(self.results.root / "leases", notes=notes)
+        holds = functools.partial(self.results.holds, suffix=self.stage.suffix)
+        for item in share_out(list(self.waiting), leases, holds, on_wait=self.wait):
+            if isinstance(item, Lease):
+                begin(item)
+                yield item.key, self.waiting[item.key][0][0]
+                continue
+            for dataset, output in self.waiting.pop(item.key):
+                self.fail(dataset, output, item.reason, item.key)
+
+    def wait(self, identity: str, holder: Mapping[str, Any]) -> None:
+        names = ", ".join(dataset["dataset"] for dataset, _ in self.waiting[identity])
+        what = f"{self.stage.model['model']} on {names}"
+        self.settings.say(f"{what}: waiting for another process to compute it: {describe(holder)}")
+
+    def compute(self, begin: Callable[[Lease], None]) -> None:
+        """Load the model once there is something to do with it, and compute one result after the other."""
+        work = self.leased(begin)
+        first = next(work, None)
+        if first is None:
+            return
+        started = time.perf_counter()
+        try:
+            loaded = load(self.stage.model, self.settings)
+        except VlmrankError as error:
+            self.fail_all(str(error))
+            return
+        self.settings.say(f"{self.stage.model['model']}: loaded in {time.perf_counter() - started:.1f} s")
+        for identity, result in self.stage.compute(loaded, chain([first], work)):
+            self.keep(result, identity)
+
+    def keep(self, result: Any, identity: str) -> None:
+        """Write a computed result to its places and, if it is good and whole, to the store."""
+        places = self.waiting.pop(identity)
+        good = self.stage.problem(result) is None
+        shared = good and self.stage.is_whole(result, places[0][0])
+        for number, (dataset, output) in enumerate(places):
+            if number and shared and self.take(dataset, output, identity):
+                self.done(dataset, self.stage.told(result))
+                continue
+            self.put(result, dataset, output)
+            if shared and not number:
+                self.results.publish(identity, output)
+
+    def collect(self) -> None:
+        """Take what other processes computed meanwhile."""
+        for identity, places in self.waiting.items():
+            for dataset, output in places:
+                if not self.take(dataset, output, identity):
+                    path = self.results.path(identity, self.stage.suffix)
+                    raise VlmrankError(f"{path} went missing while it was needed; {RUN_AGAIN}")
+                self.done(dataset, TAKEN)
+
+
+def unusable(model: Card, dataset: Card) -> str:
+    """Why nothing can be computed for a model on a dataset, or an empty text."""
+    for what, card in (("model", model), ("dataset", dataset)):
+        if card.get("status", OK) == FAILED:
+            return f"the {what} cannot be used: {card['reason']}"
+    return ""
+
+
+def load(model: Card, settings: JobSettings) -> Any:
+    """Load a model for a job.
+
+    Raises
+    ------
+    VlmrankError : the model cannot be loaded or does not fit into the memory, or the device is not there.
+    """
+    import torch
+
+    from vlmrank.models.device import choose_device
+    from vlmrank.models.load import load_from_card
+
+    torch.set_num_threads(settings.threads)
+    device = choose_device(settings.device, gpus=settings.given.get("gpus", 0))
+    try:
+        return load_from_card(model, cache=settings.cache, device=device, precision=settings.precision)
+    except VlmrankError:
+        raise
+    except (RuntimeError, MemoryError) as error:  # of the move to the device
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FailedPair(
+            f"the model does not fit into the memory of {device} ({found}): {RUN_AGAIN} where there is more"
+        ) from error

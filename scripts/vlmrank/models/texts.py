@@ -1,0 +1,50 @@
+"""Text embeddings of a loaded model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def text_embeddings(model, tokenizer, texts: Sequence[str], *, batch: int = 256):
+    """Embeddings of texts.
+
+    Parameters
+    ----------
+    model : has `encode_text`.
+    tokenizer : texts -> tokens.
+    texts : N texts.
+    batch : texts a pass.
+
+    Returns
+    -------
+    torch tensor [N, D] of unit length, on the model's device.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        parts = [model.encode_text(tokenizer(texts[i : i + batch]).to(device)) for i in range(0, len(texts), batch)]
+        return F.normalize(torch.cat(parts), dim=-1)
+
+
+def class_embeddings(model, tokenizer, classes: Sequence[str], templates: Sequence[str], *, batch: int = 256):
+    """Text embedding of each class, averaged over the templates, as CLIP's zero-shot classifier does.
+
+    T_c = normalise(mean over templates t of normalise(text(t with c))).
+
+    Parameters
+    ----------
+    model, tokenizer, batch : as in `text_embeddings`.
+    classes : C names.
+    templates : with `{c}`; every other brace is left as it is.
+
+    Returns
+    -------
+    torch tensor [C, D] of unit length, on the model's device.
+    """
+    import torch.nn.functional as F
+
+    texts = [template.replace("{c}", name) for name in classes for template in templates]
+    embedding = text_embeddings(model, tokenizer, texts, batch=batch)
+    return F.normalize(embedding.view(len(classes), len(templates), -1).mean(1), dim=-1)
