@@ -133,9 +133,10 @@ def model_needs(function, amount, what, **options):
     """A resource (memory_mb or minutes) as a function of the model's card, an amount of work and the attempt."""
 
     def needed(wildcards, input, threads, attempt):
-        size = amount(input) if callable(amount) else amount
+        size, *more = [value(input) if callable(value) else value for value in (amount, *options.values())]
         model = card(input.model, "parameters", "image_size")
-        facts = function(model, size, gpu=GPUS > 0, threads=threads, attempt=attempt, **options)
+        known = dict(zip(options, more, strict=True))
+        facts = function(model, size, gpu=GPUS > 0, threads=threads, attempt=attempt, **known)
         return getattr(facts, what)
 
     return needed
@@ -147,7 +148,10 @@ RULE_OF_PAIR = {}  # (model, dataset) -> rule, for the last lines of a run
 
 
 def conductance_needs(datasets, what):
-    return model_needs(resources.conductance_needs, datasets, what, **WORK)
+    def predicted(input):
+        return sum(card(path, "n_predicted")["n_predicted"] or 0 for path in input.datasets)
+
+    return model_needs(resources.conductance_needs, datasets, what, predicted=predicted, **WORK)
 
 
 def accuracy_needs(what):
@@ -158,9 +162,18 @@ def accuracy_needs(what):
 
 
 def gather_needs(what, models=1):
-    def needed(wildcards, attempt):
-        images = config["images"]["per_dataset"]
-        return getattr(resources.gather_needs(len(DATASETS), images, models=models, attempt=attempt), what)
+    def needed(wildcards, attempt, predictions=0):
+        images, more = config["images"]["per_dataset"], {"predictions": predictions, "attempt": attempt}
+        return getattr(resources.gather_needs(len(DATASETS), images, models=models, **more), what)
+
+    return needed
+
+
+def ranking_needs(what):
+    def needed(wildcards, input, attempt):
+        target = card(input.dataset, "n_predicted", "classes")
+        predictions = (WORK["images"] + (target["n_predicted"] or 0)) * len(target["classes"] or ())
+        return gather_needs(what, models=len(MODELS))(wildcards, attempt, predictions)
 
     return needed
 

@@ -50,6 +50,7 @@ rule prepare_dataset:
         row=lambda wildcards: DATASETS[wildcards.dataset].values(),
         files=lambda wildcards: fingerprint_of(DATASETS[wildcards.dataset]),
         images=config["images"]["per_dataset"],
+        predictions=config["images"]["predictions"],
         stratified=config["images"]["stratified"],
         max_lost=config["images"]["max_lost"],
         seed=config["seed"],

@@ -5,6 +5,7 @@ rule rank_models:
         pairs=of_models("<results>/conductance/{model}/{{target}}.h5"),
         dcd=of_models("<results>/dcd/{model}.h5"),
         accuracy="<results>/accuracy.csv",
+        dataset="<results>/datasets/{target}.json",
     output:
         ranking=report(
             "<results>/ranking/{target}.csv",
@@ -20,8 +21,8 @@ rule rank_models:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=gather_needs("memory_mb", models=len(MODELS)),
-        runtime=gather_needs("minutes", models=len(MODELS)),
+        mem_mb=ranking_needs("memory_mb"),
+        runtime=ranking_needs("minutes"),
     params:
         models=list(MODELS),
         sources=lambda wildcards: sheets.sources_for(DATASETS[wildcards.target], list(DATASETS.values())),

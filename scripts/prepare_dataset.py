@@ -8,10 +8,12 @@ from vlmrank.workflow.job_log import announce, job
 def main(snakemake) -> None:
     """Draw one dataset's images and write its card."""
     params, row = snakemake.params, snakemake.params.row
-    draw = {name: getattr(params, name) for name in ("images", "seed", "stratified", "max_lost")}
+    draw = {name: getattr(params, name) for name in ("images", "predictions", "seed", "stratified", "max_lost")}
     card = prepare_dataset(**row, **draw, cache=snakemake.config["cache"])
     write_json(snakemake.output[0], card)
-    told = "; ".join((f"{len(card['images'])} images", *card["notes"], *filter(None, [card["no_test"]])))
+    drawn, further = len(card["images"]), len(card["predicted"])
+    counts = f"{drawn + further} images to predict, {drawn} of them to attribute"
+    told = "; ".join((counts, *card["notes"], *filter(None, [card["no_test"]])))
     announce(f"{row['dataset']}: {told if card['status'] == 'ok' else 'FAILED: ' + card['reason']}")
 
 

@@ -25,7 +25,7 @@ def main(snakemake) -> None:
     accuracy = table.reindex(index=models, columns=sources).to_numpy(np.float64)
     weighting = {"kappa": options["kappa"], "shrink": options["shrink"]}
     pairs = [read_pair(path) for path in snakemake.input.pairs]
-    logits = align_logits([pair.logits for pair in pairs], [pair.image_id for pair in pairs])
+    logits = align_logits([pair.logits for pair in pairs], [pair.predicted_id for pair in pairs])
     agreement = committee_agreement(logits, aggregate_ranks(accuracy, dcd, **weighting).score)
     extra = agreement if np.isfinite(agreement).any() else None
     result = aggregate_ranks(

@@ -79,6 +79,17 @@ def test_agreement_of_a_slow_loop():
         np.testing.assert_allclose(found[m], (p[m] * committee).sum(axis=1), rtol=0, atol=1e-12)
 
 
+def test_agreement_does_not_depend_on_how_many_images_are_held_at_once(monkeypatch):
+    generator = np.random.default_rng(4)
+    logits = [generator.normal(size=(23, 5)) for _ in range(4)]
+    whole = committee_agreement(logits, generator.uniform(size=4))
+    assert whole.shape == (4, 23) and np.isfinite(whole).all()
+    monkeypatch.setattr("vlmrank.predictions.HELD", 60)
+    generator = np.random.default_rng(4)
+    logits = [generator.normal(size=(23, 5)) for _ in range(4)]
+    np.testing.assert_allclose(committee_agreement(logits, generator.uniform(size=4)), whole, rtol=0, atol=1e-15)
+
+
 def test_agreement_with_models_missing():
     generator = np.random.default_rng(0)
     logits = [generator.normal(size=(6, 4)) for _ in range(4)]

@@ -159,6 +159,19 @@ def test_an_extra_statistic_of_each_image_is_resampled_with_the_images():
     assert ranked_first[np.delete(np.arange(9), 3)[first > 0.1]].all()
 
 
+def test_predictions_of_more_images_than_the_divergence_has_are_resampled_by_themselves():
+    accuracy, per_image = bench()
+    dcd = per_image.mean(axis=2)
+    extra = np.random.default_rng(7).uniform(size=(9, 40))
+    options = {"per_image": per_image, "bootstrap": 400, "by": "fused", "fuse": 1000.0}
+    found = aggregate_ranks(accuracy, dcd, extra=extra, **options)
+    draws = np.random.default_rng(8).integers(40, size=(4000, 40))
+    ranks = np.argsort(np.argsort(-extra[:, draws].mean(axis=2), axis=0), axis=0) + 1
+    assert np.abs(found.rank_low - np.quantile(ranks, 0.025, axis=1)).max() <= 1
+    assert np.abs(found.rank_high - np.quantile(ranks, 0.975, axis=1)).max() <= 1
+    assert (found.rank_high - found.rank_low).mean() > 1
+
+
 def test_refuses_shapes_and_an_unknown_score():
     accuracy, per_image = bench()
     dcd = per_image.mean(axis=2)

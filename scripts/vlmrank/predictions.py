@@ -10,6 +10,8 @@ from scipy.special import log_softmax
 
 from vlmrank.ranking import percentile_ranks
 
+HELD = 10_000_000  # probabilities of all models that the committee holds at once
+
 
 def _log_probabilities(logits: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, np.float64)
@@ -120,13 +122,17 @@ def committee_agreement(
         raise ValueError("logits must be of the same images and classes for all models, and score one number a model")
     if not present:
         return np.full((len(logits), 0), np.nan)
-    probabilities = np.exp(np.stack([_log_probabilities(logits[index]) for index in present]))
     information = np.array([mutual_information_score(logits[index]) for index in present])
     standing = percentile_ranks(np.stack([score[present], information], axis=1)).sum(axis=1, keepdims=True)
     weight = np.nan_to_num(percentile_ranks(standing)[:, 0] ** sharpness)[:, None, None]
-    others = (weight * probabilities).sum(axis=0) - weight * probabilities
     left = weight.sum() - weight
-    agreement = np.full((len(logits), probabilities.shape[1]), np.nan)
-    voted = np.divide(others, left, out=np.full_like(others, np.nan), where=left > 1e-12)
-    agreement[present] = (probabilities * voted).sum(axis=2)
+    images, classes = np.shape(logits[present[0]])
+    agreement = np.full((len(logits), images), np.nan)
+    step = max(1, HELD // (len(present) * max(classes, 1)))
+    for start in range(0, images, step):
+        part = slice(start, start + step)
+        probabilities = np.exp(np.stack([_log_probabilities(logits[index][part]) for index in present]))
+        others = (weight * probabilities).sum(axis=0) - weight * probabilities
+        voted = np.divide(others, left, out=np.full_like(others, np.nan), where=left > 1e-12)
+        agreement[present, part] = (probabilities * voted).sum(axis=2)
     return agreement

@@ -160,6 +160,11 @@ def fuse_scores(score: np.ndarray, extra: np.ndarray, fuse: float) -> np.ndarray
     return np.where(np.isfinite(score), z[0] + fuse * z[1], np.nan)
 
 
+def _image_draws(images: int, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each image counts in each of the draws, [draws, images]."""
+    return generator.multinomial(images, np.full(images, 1.0 / images), size=draws).astype(np.float64)
+
+
 def _bootstrap_scores(
     ranks: np.ndarray,
     dcd: np.ndarray,
@@ -206,7 +211,7 @@ def aggregate_ranks(
     standard deviations over the models.
 
     The bootstrap resamples sources and, where `per_image` or an `extra` of each image is given, the target's images:
-    the same images for all models and for both.
+    the same images for all models, and for both where both have as many; else each draws its own.
 
     Parameters
     ----------
@@ -218,7 +223,7 @@ def aggregate_ranks(
     bootstrap : number of draws; 0 for none.
     seed : of the bootstrap.
     level : of the rank interval.
-    extra : [M], or [M, K] whose mean over the images it is; higher is better; nan = unknown: as the mean model.
+    extra : [M], or [M, P] whose mean over P images it is; higher is better; nan = unknown: as the mean model.
     fuse : weight of the extra statistic beside the score.
     by : `score` or `fused`: what the ranks, intervals and p_top5 are of.
 
@@ -275,7 +280,7 @@ def aggregate_ranks(
         drawn = []
         for start in range(0, bootstrap, step):
             draws = min(step, bootstrap - start)
-            times = generator.multinomial(images, np.full(images, 1.0 / images), size=draws).astype(np.float64)
+            times = _image_draws(images, draws, generator)
             scores = _bootstrap_scores(
                 ranks[usable],
                 dcd[usable],
@@ -285,7 +290,9 @@ def aggregate_ranks(
                 shrink=shrink,
                 generator=generator,
             )
-            if by == "fused" and extra.ndim == 2 and extra.shape[1] == images:
+            if by == "fused" and extra.ndim == 2:
+                if extra.shape[1] != images:
+                    times = _image_draws(extra.shape[1], draws, generator)
                 scores = fuse_scores(scores, _resampled_mean(extra[usable], times), fuse)
             elif by == "fused":
                 scores = fuse_scores(scores, np.broadcast_to(statistic[usable], scores.shape), fuse)

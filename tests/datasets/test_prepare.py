@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from dataset_rows import card, picture, put
 
+from vlmrank.datasets import prepare
 from vlmrank.datasets.prepare import draw_order, load_images
+from vlmrank.errors import VlmrankError
 
 
 def test_a_flat_folder_is_unlabelled_and_a_folder_of_class_folders_is_labelled(tmp_path):
@@ -174,9 +176,52 @@ def test_the_draw_depends_on_the_seed_alone(tmp_path):
     assert more[:16] == first
 
 
+def test_one_image_more_or_less_moves_no_other(tmp_path):
+    names = [f"{number:03d}.png" for number in range(60)]
+    put(tmp_path, *names)
+    drawn = [image["id"] for image in card(tmp_path, role="target", images=60)["images"]]
+    put(tmp_path, *[f"new{number}.png" for number in range(10)])
+    (tmp_path / drawn[7]).unlink()
+    again = [image["id"] for image in card(tmp_path, role="target", images=69)["images"]]
+    assert [name for name in again if name in names] == drawn[:7] + drawn[8:]
+
+
+def test_all_other_images_are_predicted_up_to_a_limit(tmp_path, monkeypatch):
+    put(tmp_path, *[f"{name}/{number:02d}.png" for name in ("cat", "dog") for number in range(20)])
+    whole = card(tmp_path, images=6)
+    assert len(whole["images"]) == 6 and len(whole["predicted"]) == whole["n_predicted"] == 34
+    assert {image["label"] for image in whole["predicted"]} == {0, 1} and all(i["sha256"] for i in whole["predicted"])
+    assert len({image["id"] for image in [*whole["images"], *whole["predicted"]]}) == 40
+    assert {image["label"] for image in card(tmp_path, images=6, role="target")["predicted"]} == {-1}
+    some = card(tmp_path, images=6, predictions=10)
+    assert some["images"] == whole["images"] and some["predicted"] == whole["predicted"][:4]
+    assert "10 of its 40 images are taken (images.predictions)" in some["notes"]
+    assert card(tmp_path, images=6, predictions=2)["predicted"] == []
+    monkeypatch.setitem(prepare.MOST_PREDICTED, "source", 8)
+    assert card(tmp_path, images=6)["n_predicted"] == 2 and card(tmp_path, images=6, role="target")["n_predicted"] == 34
+
+
+def test_a_further_image_that_cannot_be_read_is_named(tmp_path):
+    put(tmp_path, *[f"{number}.png" for number in range(8)])
+    last = card(tmp_path, role="target", images=2)["predicted"][-1]["id"]
+    (tmp_path / last).unlink()
+    os.mkfifo(tmp_path / last)
+    found = card(tmp_path, role="target", images=2)
+    assert last not in [image["id"] for image in found["predicted"]]
+    broken = found["predicted"][0]
+    (tmp_path / broken["id"]).write_bytes(b"no image")
+    found = card(tmp_path, role="target", images=2)
+    pictures = dict(prepare.further_images(found))
+    assert isinstance(pictures.pop(broken["id"]), VlmrankError)
+    assert all(one.mode == "RGB" for one in pictures.values()) and len(pictures) == found["n_predicted"] - 1
+    (tmp_path / broken["id"]).write_bytes(b"something else")
+    with pytest.raises(VlmrankError, match="has changed since"):
+        list(prepare.further_images(found))
+
+
 def test_a_stratified_draw_takes_turns():
     labels = [0] * 100 + [1] * 5 + [2] * 50
-    order = draw_order(labels, seed=3, stratified=True)
+    order = draw_order([f"{index}.png" for index in range(155)], labels, seed=3, stratified=True)
     assert sorted(order) == list(range(155))
     taken = np.bincount(np.array(labels)[order[:15]])
     assert taken.tolist() == [5, 5, 5]

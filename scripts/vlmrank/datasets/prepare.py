@@ -6,11 +6,10 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from vlmrank.datasets.decode import ChangedImageError, ImageError, open_image, pixels_sha256, read_bytes, read_image
@@ -24,6 +23,8 @@ from vlmrank.store.file_hashes import FileHashes, hash_all
 
 MAX_FAILED = 200  # broken images that are tried before a dataset is given up
 MAX_LOST = 0.1
+# Images that are predicted, at most: of a target, and of a source, whose predictions only the evaluation looks at.
+MOST_PREDICTED = {"target": 2048, "source": 256}
 logger = logging.getLogger(__name__)
 
 
@@ -43,40 +44,39 @@ class LoadedImages:
     failed: Mapping[str, str]
 
 
-def draw_order(labels: Sequence[int], *, seed: int, stratified: bool) -> list[int]:
+def draw_order(names: Sequence[str], labels: Sequence[int], *, seed: int, stratified: bool) -> list[int]:
     """A seeded order of all images, of which the first K are taken.
 
-    Stratified: the classes take turns, in a random order that is drawn anew for each round, so that the first K images
-    hold each class as equally often as K and the class's size allow.
+    The images stand in the order of a hash of seed and name, so that one more or less moves no other. Stratified: the
+    classes take turns, in an order that each round has anew, so that the first K images hold each class as equally
+    often as K and the class's size allow.
 
     Parameters
     ----------
+    names : identifier of each image.
     labels : class index of each image; read only where `stratified`.
 
     Examples
     --------
-    >>> sorted(draw_order([0, 0, 1], seed=0, stratified=False))
-    [0, 1, 2]
-    >>> first = draw_order([0] * 50 + [1] * 2, seed=0, stratified=True)[:4]
+    >>> first, more = (draw_order("abcdefg"[:count], [0] * count, seed=0, stratified=False) for count in (6, 7))
+    >>> [index for index in more if index < 6] == first
+    True
+    >>> first = draw_order([str(i) for i in range(52)], [0] * 50 + [1] * 2, seed=0, stratified=True)[:4]
     >>> sum(index >= 50 for index in first)
     2
     """
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(labels))
+
+    def drawn(*what: object) -> bytes:
+        return hashlib.sha256(os.fsencode("\0".join(map(str, (seed, *what))))).digest()
+
+    order = sorted(range(len(names)), key=lambda index: drawn(names[index]))
     if not stratified:
-        return order.tolist()
+        return order
     queues: dict[int, list[int]] = {}
-    for index in order.tolist():
+    for index in order:
         queues.setdefault(labels[index], []).append(index)
-    result: list[int] = []
-    names = sorted(queues)
-    depth = 0
-    while names:
-        for position in generator.permutation(len(names)):
-            result.append(queues[names[position]][depth])
-        depth += 1
-        names = [name for name in names if len(queues[name]) > depth]
-    return result
+    turns = [(turn, drawn(turn, label), index) for label, queue in queues.items() for turn, index in enumerate(queue)]
+    return [index for _, _, index in sorted(turns)]
 
 
 def _is_text(item: Item) -> bool:
@@ -121,6 +121,7 @@ def prepare_dataset(
     classes: str = "",
     domain: str = "",
     images: int = 16,
+    predictions: int | str = "all",
     seed: int = 0,
     stratified: bool = False,
     max_lost: float = MAX_LOST,
@@ -136,6 +137,8 @@ def prepare_dataset(
     ----------
     dataset, role, kind, path, test, classes, domain : cells of the row.
     images : K.
+    predictions : images that are predicted, the K and the next in the order of the draw: `all` (at most
+        `MOST_PREDICTED`) or a number.
     seed : of the draw; the same seed, images and K give the same draw on every machine.
     stratified : whether classes take turns, for labelled sources.
     max_lost : the share of the images tried that a source may lose before it is given up; two it may always lose.
@@ -144,9 +147,10 @@ def prepare_dataset(
     Returns
     -------
     The dataset card, ready for JSON: dataset, role, domain, classes, templates, seed, images [{id, path, sha256,
-    label}], failed_images [{id, reason}], test [{id, path, sha256, label}] or None, n_test, no_test (why accuracy
-    cannot be measured on labels that are there), notes (what was left out, a sentence each), status, reason. Whatever
-    goes wrong makes a card of status `failed`, so that other datasets go on.
+    label}], predicted (as images: those beyond the K that are predicted), failed_images [{id, reason}], test [{id,
+    path, sha256, label}] or None, n_test, no_test (why accuracy cannot be measured on labels that are there), notes
+    (what was left out, a sentence each), status, reason. Whatever goes wrong makes a card of status `failed`, so that
+    other datasets go on.
     """
     card: dict[str, Any] = {
         "dataset": dataset,
@@ -156,6 +160,8 @@ def prepare_dataset(
         "templates": [],
         "seed": seed,
         "images": [],
+        "predicted": [],
+        "n_predicted": 0,
         "failed_images": [],
         "test": None,
         "n_test": 0,
@@ -181,7 +187,9 @@ def prepare_dataset(
         for where, found in (("", source), (" of the test images", tests if test else None)):
             card["notes"] += [f"left out: {text}{where}" for text in (counted(found.left_out) if found else ())]
         labelled = source.labelled and role == "source"
-        _draw(card, source, images, seed, stratified and labelled, labelled, max_lost)
+        order = _draw(card, source, images, seed, stratified and labelled, labelled, max_lost)
+        most = MOST_PREDICTED[role] if predictions == "all" else int(predictions)
+        _draw_further(card, source, order, most, labelled, cache, about=path)
         card["no_test"] = _no_test(tests, names) or (source.unlabelled if needed else "")
         if tests is not None and names and not card["no_test"]:
             named = [item for item in tests.items if _is_text(item)]
@@ -245,9 +253,14 @@ def _no_test(tests: Source | None, names: Sequence[str]) -> str:
 
 def _draw(
     card: dict[str, Any], source: Source, k: int, seed: int, stratified: bool, labelled: bool, max_lost: float
-) -> None:
-    for index in draw_order([item.label for item in source.items], seed=seed, stratified=stratified):
+) -> list[Item]:
+    """Draw K images that can be decoded into the card; return the items not tried, in the order of the draw."""
+    names, labels = [item.id for item in source.items], [item.label for item in source.items]
+    order = draw_order(names, labels, seed=seed, stratified=stratified)
+    left = len(order)
+    for place, index in enumerate(order):
         if len(card["images"]) == k:
+            left = place
             break
         item = source.items[index]
         try:
@@ -273,6 +286,51 @@ def _draw(
         card["notes"].append(told)
         if card["role"] == "source" and lost > max(2, max_lost * tried):
             raise VlmrankError(f"{told} (images.max_lost is {max_lost:g})")
+    return [source.items[index] for index in order[left:]]
+
+
+def _draw_further(
+    card: dict[str, Any], source: Source, items: Sequence[Item], most: int, labelled: bool, cache: object, *, about: str
+) -> None:
+    """Put the next images that are only predicted into the card, hashed but not decoded yet."""
+    items = items[: max(most - len(card["images"]), 0)]
+    named = [item for item in items if _is_text(item)]
+    records = _hashed(named, cache, about=about)
+    lost = [(item, "its name is not valid UTF-8: rename it") for item in items if not _is_text(item)]
+    for item, record in zip(named, records, strict=True):
+        if record["sha256"]:
+            card["predicted"].append(record if labelled else {**record, "label": -1})
+            continue
+        try:
+            _take(item)
+            lost.append((item, f"it could be read only at the second try; {RUN_AGAIN}"))
+        except ImageError as error:
+            lost.append((item, str(error)))
+    card["failed_images"] += [{"id": _shown(item.id), "reason": reason} for item, reason in lost]
+    if lost:
+        first = f"{_shown(lost[0][0].id)}: {lost[0][1]}"
+        card["notes"].append(f"{len(lost)} more images cannot be read; the first: {first}")
+    card["n_predicted"] = len(card["predicted"])
+    seen = len(card["images"]) + len(card["predicted"])
+    if seen + len(card["failed_images"]) < len(source.items):
+        card["notes"].append(f"{seen} of its {len(source.items)} images are taken (images.predictions)")
+
+
+def further_images(card: Mapping[str, Any]) -> Iterator[tuple[str, Image.Image | ImageError]]:
+    """Decode the images that are only predicted, one at a time: identifier, and picture or why there is none.
+
+    Raises
+    ------
+    FailedPair : an image is not what it was when it was drawn.
+    """
+    for record in card.get("predicted") or []:
+        try:
+            found: Image.Image | ImageError = read_image(record)
+        except ChangedImageError as error:
+            raise FailedPair(f"{card['dataset']}, image {record['id']}: {error}") from error
+        except ImageError as error:
+            found = error
+        yield record["id"], found
 
 
 def load_images(card: Mapping[str, Any]) -> LoadedImages:

@@ -37,9 +37,9 @@ class ModelEvidence:
     datasets : T names.
     divergence, statistics, labelled, text_features, bridged_features : as in `vlmrank.baselines.Evidence`, without the
         axis of models. A divergence `dcd[name]` is that of a variant of the settings.
-    logits : T arrays float32 [K, C_t] of all usable images of each dataset; [0, 0] where there are none.
-    image_ids : T sequences of K identifiers.
-    drawn : "" -> T arrays int [D, K'], the images of each draw; `[name]` -> those of a variant.
+    logits : T arrays float32 [P, C_t] of all predicted images of each dataset; [0, 0] where there are none.
+    image_ids : T sequences of P identifiers.
+    drawn : "" -> T arrays int [D, P'], the predicted images of each draw; `[name]` -> those of a variant.
     """
 
     datasets: Sequence[str]
@@ -170,7 +170,7 @@ def _usable(pair: Pair | None) -> bool:
 
 
 def _drawn(pairs: Mapping[str, Pair | None], *, images: int | None, draw: int, seed: int):
-    """Representations, embeddings and logits of one draw, None for what is missing."""
+    """Representations of the attributed images of one draw, embeddings and logits of the predicted ones; or None."""
     tasks, embeddings, logits = [], [], []
     for pair in pairs.values():
         if not _usable(pair):
@@ -180,6 +180,7 @@ def _drawn(pairs: Mapping[str, Pair | None], *, images: int | None, draw: int, s
             continue
         chosen = draw_images(len(pair.image_id), images=images, draw=draw, seed=seed)
         tasks.append(represent([values[chosen] for values in pair.blocks.values()]))
+        chosen = draw_images(len(pair.predicted_id), images=images, draw=draw, seed=seed)
         embeddings.append(None if pair.embedding is None else pair.embedding[chosen])
         logits.append(None if pair.logits is None or not pair.logits.size else pair.logits[chosen])
     return tasks, embeddings, logits
@@ -204,7 +205,7 @@ def gather_evidence(
     pairs : dataset -> pair of this model, None or failed where there is none.
     sources : names of the datasets that are sources.
     alignment, divergence : settings, as in `importance_of` and `divergences_of`.
-    images : images of a draw; None for all.
+    images : images of a draw, of the attributed and of the predicted ones; None for all.
     draws : number of draws; they are all alike where `images` is None.
     seed : of the draws.
     variants : name -> settings that replace these (`alignment`, `divergence`, `images`), for ablations.
@@ -258,7 +259,7 @@ def gather_evidence(
         divergence=divergences,
         statistics=statistics,
         logits=tuple(np.empty((0, 0), np.float32) if pair is None else pair.logits for pair in with_logits),
-        image_ids=tuple(() if pair is None else tuple(pair.image_id) for pair in with_logits),
+        image_ids=tuple(() if pair is None else tuple(pair.predicted_id) for pair in with_logits),
         drawn={
             name: tuple(
                 np.stack([draw_images(count, images=size, draw=draw, seed=seed) for draw in range(draws)])

@@ -75,8 +75,11 @@ class ConductanceStage(Stage):
     def write(self, result: Pair, dataset: Card, output: Place) -> None:
         named = named_pair(result, self.model, dataset)
         if not self.problem(result) and not self.is_whole(result, dataset):  # its identity is that of the images it has
-            used = [image for image in dataset["images"] if image["id"] in set(result.image_id)]
-            identity = self.identity({**dataset, "images": used})
+            there = {*result.image_id, *result.predicted_id}
+            used = {
+                part: [one for one in images if one["id"] in there] for part, images in image_lists(dataset).items()
+            }
+            identity = self.identity({**dataset, **used})
             named = Pair(**{**vars(named), "attributes": {**named.attributes, "identity": identity}})
         write_pair(output, named)
 
@@ -84,13 +87,20 @@ class ConductanceStage(Stage):
         return None if result.ok else result.attributes["reason"]
 
     def is_whole(self, result: Pair, dataset: Card) -> bool:
-        return not any(RUN_AGAIN in result.failed_images.get(image["id"], "") for image in dataset["images"])
+        every = [image["id"] for images in image_lists(dataset).values() for image in images]
+        return not any(RUN_AGAIN in result.failed_images.get(name, "") for name in every)
 
     def told(self, result: Pair) -> str:
-        return f"{len(result.image_id)} images in {result.attributes['seconds']:.1f} s"
+        images = f"{len(result.predicted_id)} images predicted, {len(result.image_id)} attributed"
+        return f"{images} in {result.attributes['seconds']:.1f} s"
 
     def names(self, dataset: Card) -> dict[str, str]:
         return {"dataset": dataset["dataset"], **{name: self.model.get(name) or "" for name in MODEL_NAMES}}
+
+
+def image_lists(dataset: Card) -> dict[str, list[Card]]:
+    """The images of a dataset card that are attributed (`images`), and those beyond them that are `predicted`."""
+    return {part: list(dataset.get(part) or []) for part in ("images", "predicted")}
 
 
 def failed_pair(
@@ -140,7 +150,7 @@ def pair_task(dataset: Card, attributes: Mapping[str, Any]) -> Any:
     FailedPair : an image is not the one that the card was written for.
     """
     from vlmrank.conductance.pair import PairTask
-    from vlmrank.datasets.prepare import load_images
+    from vlmrank.datasets.prepare import further_images, load_images
     from vlmrank.datasets.prompts import DEFAULT_TEMPLATES
 
     loaded = load_images(dataset)
@@ -151,5 +161,6 @@ def pair_task(dataset: Card, attributes: Mapping[str, Any]) -> Any:
         classes=dataset.get("classes") or (),
         templates=dataset.get("templates") or DEFAULT_TEMPLATES,
         failed_images=loaded.failed,
+        further=further_images(dataset),
         attributes={**attributes, "seed": dataset.get("seed", 0)},
     )

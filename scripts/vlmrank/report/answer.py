@@ -42,6 +42,7 @@ class Answer:
     ranked: int
     total: int
     images: int
+    attributed: int
     sources: int
     pick: Pick | None
     second: Pick | None
@@ -165,7 +166,17 @@ def track_record(run: Run, preferred: str | None = None) -> dict[str, Any] | Non
     return found
 
 
-def _images(target: str, images: int, *, seen: bool) -> Check:
+def image_counts(predicted: int, attributed: int) -> str:
+    """How many images were looked at, and of how many the conductance was computed.
+
+    >>> image_counts(128, 16), image_counts(16, 16)
+    ('128 unlabelled images of the task (conductance of 16 of them)', '16 unlabelled images of the task')
+    """
+    part = f" (conductance of {attributed} of them)" if attributed < predicted else ""
+    return f"{plural(predicted, 'unlabelled image')} of the task{part}"
+
+
+def _images(target: str, images: int, attributed: int, *, seen: bool) -> Check:
     name = "Number of target images"
     if not seen:
         found = "No image of the task was looked at: the ranking follows the accuracies on the known tasks alone."
@@ -173,13 +184,15 @@ def _images(target: str, images: int, *, seen: bool) -> Check:
     return Check(
         name,
         3 if images < 4 else 2 if images < 8 else 0,
-        f"Decided from {plural(images, 'unlabelled image')} of the task.",
+        f"Decided from {image_counts(images, attributed)}.",
         "Add images; 16 to 64 are enough." if images < 8 else "",
         target=target,
     )
 
 
-def _evidence(run: Run, target: str, picks: list[Pick], images: int, near: np.ndarray, record: Any) -> list[Check]:
+def _evidence(
+    run: Run, target: str, picks: list[Pick], images: tuple[int, int], near: np.ndarray, record: Any
+) -> list[Check]:
     """The checks that concern one target."""
     sources = len(run.sources)
     checks = [
@@ -192,7 +205,7 @@ def _evidence(run: Run, target: str, picks: list[Pick], images: int, near: np.nd
             else "",
             target=target,
         ),
-        _images(target, images, seen=bool(run.quality)),
+        _images(target, *images, seen=bool(run.quality)),
     ]
     if picks and picks[0].high is not None and len(picks) > 1:
         width = picks[0].high - picks[0].low + 1
@@ -274,11 +287,13 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
     """The answer for one target; `checks` are those of the whole run."""
     picks = _picks(run, target)
     card = next((card for card in run.datasets if card["dataset"] == target), {})
-    used = [pair.images for pair in run.quality if pair.dataset == target and pair.status == store.OK]
-    images = max(used) if used else len(card.get("images") or ()) if run.quality else 0
+    used = [pair for pair in run.quality if pair.dataset == target and pair.status == store.OK]
+    drawn = len(card.get("images") or ()) if run.quality else 0
+    images = max((pair.images for pair in used), default=drawn)
+    attributed = max((pair.attributed for pair in used), default=drawn)
     near = pooled_divergence(run)
     record = track_record(run, method)
-    evidence = _evidence(run, target, picks, images, near, record)
+    evidence = _evidence(run, target, picks, (images, attributed), near, record)
     truth = _truth(run, target, picks)
     if truth is not None:
         evidence.append(_known_answer(target, truth))
@@ -291,6 +306,7 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
         ranked=len(picks),
         total=len(run.rankings[target]),
         images=images,
+        attributed=attributed,
         sources=len(run.sources),
         pick=first,
         second=picks[1] if len(picks) > 1 else None,

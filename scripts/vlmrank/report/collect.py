@@ -59,6 +59,7 @@ class PairQuality:
     error: float  # median change at the last refinement of an adaptive quadrature, nan where not adaptive
     points: int
     images: int
+    attributed: int
     failed_images: tuple[tuple[str, str], ...]
     seconds: float
     device: str
@@ -207,7 +208,8 @@ def _pair_quality(model: str, dataset: str, pair: store.Pair) -> PairQuality:
         gap=relative_gap(np.asarray(pair.score, float), np.asarray(pair.delta, float)),
         error=_median(error),
         points=max(len(pair.alphas) - 1, 0),
-        images=len(pair.image_id),
+        images=len(pair.predicted_id),
+        attributed=len(pair.image_id),
         failed_images=tuple(pair.failed_images.items()),
         seconds=_number(attributes.get("seconds")) or 0.0,
         device=str(attributes.get("device") or ""),

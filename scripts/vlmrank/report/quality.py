@@ -149,7 +149,7 @@ def _images(run: Run) -> Check:
     for pair in run.quality:
         for image, reason in pair.failed_images:
             bad.setdefault((pair.dataset, image), reason)
-    total = sum(len(card.get("images") or ()) for card in run.datasets)
+    total = sum(len(card.get(part) or ()) for card in run.datasets for part in ("images", "predicted"))
     if not bad:
         return Check("Images", 0, f"All {plural(total, 'drawn image')} could be decoded and used.")
     return Check(

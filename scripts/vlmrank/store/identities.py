@@ -73,6 +73,7 @@ def pair_identity(model: Mapping[str, Any], dataset: Mapping[str, Any], options:
             "model": {name: model.get(name) for name in MODEL_FACTS},
             "architecture": None if model.get("config_sha256") else model.get("architecture"),
             "images": [[image["id"], image["sha256"]] for image in dataset["images"]],
+            "predicted": [[image["id"], image["sha256"]] for image in dataset.get("predicted") or []],
             "classes": dataset.get("classes") or [],
             "templates": dataset.get("templates") or [],
             "options": deciding_options(options),

@@ -112,7 +112,15 @@ def sample_cost(model: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def conductance_needs(
-    model: Mapping[str, Any], datasets: int, *, images: int, points: int, gpu: bool, threads: int = 1, attempt: int = 1
+    model: Mapping[str, Any],
+    datasets: int,
+    predicted: int = 0,
+    *,
+    images: int,
+    points: int,
+    gpu: bool,
+    threads: int = 1,
+    attempt: int = 1,
 ) -> Needs:
     """Needs of one job that computes a model's conductance on a chunk of datasets.
 
@@ -120,6 +128,7 @@ def conductance_needs(
     ----------
     model : model card: `parameters`, `image_size`.
     datasets : datasets in the chunk.
+    predicted : images of all of them together that are only predicted, each a third of a sample.
     images : K, images a dataset.
     points : path steps.
     gpu : whether it computes on a GPU.
@@ -135,7 +144,8 @@ def conductance_needs(
     millions, _ = _size(model)
     megabytes, seconds = sample_cost(model)
     memory = PROGRAM_MB + SNAKEMAKE_MB + millions * BYTES_A_PARAMETER + (CUDA_MB if gpu else megabytes * SAMPLES_A_PASS)
-    work = datasets * images * (points + 1) * seconds / _speed(gpu, threads)
+    samples = datasets * images * (points + 1) + predicted / 3
+    work = samples * seconds / _speed(gpu, threads) + 0.01 * predicted
     return _rounded(memory, START_MINUTES + SAFETY * work / 60, attempt)
 
 
@@ -152,10 +162,13 @@ def accuracy_needs(model: Mapping[str, Any], images: int, *, gpu: bool, threads:
     return _rounded(memory, START_MINUTES + SAFETY * work / 60, attempt)
 
 
-def gather_needs(datasets: int, images: int, *, models: int = 1, attempt: int = 1) -> Needs:
-    """Needs of a job that reads the pairs of `models` models: no torch, arrays of some megabytes a pair."""
+def gather_needs(datasets: int, images: int, *, models: int = 1, predictions: float = 0.0, attempt: int = 1) -> Needs:
+    """Needs of a job that reads the pairs of `models` models: no torch, arrays of some megabytes a pair.
+
+    `predictions` is the number of logits a model that it holds at once.
+    """
     return _rounded(
-        1500 + 0.05 * datasets * images + 2 * models,
+        1500 + 0.05 * datasets * images + 2 * models + 10 * models * predictions / 1e6,
         START_MINUTES + datasets * datasets * images * models / 20_000,
         attempt,
     )
