@@ -6,14 +6,16 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import open_clip
 import torch
 
 from vlmrank.errors import VlmrankError
+from vlmrank.models.checkpoint import read_tensors
 from vlmrank.models.hub import HubError
 from vlmrank.models.model_config import ModelConfig
-from vlmrank.models.open_clip_adapter import registered
+from vlmrank.models.open_clip_adapter import reading, registered
 from vlmrank.models.tokenizer import no_remote_code
 
 
@@ -35,10 +37,21 @@ def explain(error: BaseException) -> str:
     return f"{text[:300]}{'...' if len(text) > 300 else ''}" or type(error).__name__
 
 
-def build(config: ModelConfig, weights: str | None, device: str):
-    """Build a model by OpenCLIP from a checked configuration; `weights` is a file or None."""
+def build(config: ModelConfig, weights: str | None, device: str, *, prefix: str = "", resize: bool = False):
+    """Build a model by OpenCLIP from a checked configuration.
+
+    Parameters
+    ----------
+    weights : a file that fits (`vlmrank.models.checkpoint.fit_weights`), or None.
+    prefix : what the names of its tensors begin with.
+    resize : whether OpenCLIP may interpolate position embeddings.
+    """
+
+    def read(path: str):
+        return {name.removeprefix(prefix): tensor for name, tensor in read_tensors(Path(path)).items()}
+
     preprocess = {name: value for name, value in config.preprocess.items() if name != "size"}  # the tower's size counts
-    with registered(config.model) as name, no_remote_code():
+    with registered(config.model) as name, reading(read, resize=resize), no_remote_code():
         return open_clip.create_model(
             name,
             weights,

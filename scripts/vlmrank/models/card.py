@@ -19,6 +19,7 @@ from torch import nn
 
 from vlmrank.errors import VlmrankError
 from vlmrank.models.build import build_on_meta, explain, quiet
+from vlmrank.models.checkpoint import fit_weights
 from vlmrank.models.content import text_config_sha256, tokenizer_sha256, weights_sha256
 from vlmrank.models.hub import hub_cache, hub_file, hub_is_reachable
 from vlmrank.models.model_config import CONFIG_FILE, ModelConfig, read_model_config
@@ -70,7 +71,8 @@ def fetch_model(
         on_hub = weights.source in ("tag", "hf-hub") or tokenizer or any(parts)
         with hub_cache(cache, offline=bool(offline or (on_hub and not hub_is_reachable()))), quiet():
             source = _tokenizer_source(config, architecture, tokenizer, cache=cache, offline=offline)
-            card.update(_describe(config, source, cache=cache))
+            built = build_on_meta(config).eval()  # batch norm of one image
+            card.update(_describe(built, config, source, cache=cache))
         try:
             check_weights(weights.path, parameters=card["parameters"])
         except VlmrankError:
@@ -80,6 +82,7 @@ def fetch_model(
             weights = find_weights(architecture, pretrained, cache=cache, offline=False, afresh=True)
             check_weights(weights.path, parameters=card["parameters"])
             card.update(path=str(weights.path), revision=weights.revision)
+        card["prefix"] = fit_weights(weights.path, built, resize=weights.source == "tag")
         card.update(bytes=weights.path.stat().st_size, weights_sha256=weights_sha256(weights.path, cache))
         card["mismatches"] = _mismatches(card)
     except VlmrankError as error:
@@ -102,6 +105,7 @@ def _empty_card(model: str, architecture: str, pretrained: str | None, family: s
         "tokenizer_sha256": "",
         "text_config_sha256": "",
         "revision": "",
+        "prefix": "",
         "bytes": None,
         "parameters": None,
         "image_parameters": None,
@@ -158,10 +162,11 @@ def activation_of(visual: nn.Module) -> str:
     return max(counts, key=counts.get) if counts else ""
 
 
-def _describe(config: ModelConfig, source: TokenizerSource, *, cache: str | os.PathLike[str] | None) -> dict[str, Any]:
+def _describe(
+    model: nn.Module, config: ModelConfig, source: TokenizerSource, *, cache: str | os.PathLike[str] | None
+) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model["text_cfg"], source, cache=cache)
     tokens = tokenizer_sha256(tokenizer)
-    model = build_on_meta(config).eval()  # batch norm of one image
     _check_tokens(tokenizer, model)
     preprocess = {name: model.visual.preprocess_cfg[name] for name in PREPROCESS_KEYS}
     return {

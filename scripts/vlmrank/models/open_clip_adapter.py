@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from open_clip import factory
 from open_clip.hf_configs import arch_dict
 from open_clip.pretrained import _PRETRAINED
+from torch import Tensor, nn
 
 
 @contextlib.contextmanager
@@ -23,6 +24,33 @@ def registered(model_cfg: Mapping[str, Any]) -> Iterator[str]:
         yield name
     finally:
         del factory._MODEL_CONFIGS[name]
+
+
+@contextlib.contextmanager
+def reading(read: Callable[[str], dict[str, Tensor]], *, resize: bool) -> Iterator[None]:
+    """Let OpenCLIP read weights by this function inside the block, and interpolate position embeddings or not."""
+    names = ("load_state_dict", "resize_pos_embed", "resize_text_pos_embed")
+    before = {name: getattr(factory, name) for name in names}
+    factory.load_state_dict = lambda path, **_: read(path)
+    if not resize:
+        factory.resize_pos_embed = factory.resize_text_pos_embed = lambda *_: None
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(factory, name, value)
+
+
+def converted(model: nn.Module, tensors: Mapping[str, Tensor], *, resize: bool) -> dict[str, Tensor]:
+    """The tensors that OpenCLIP would hand to this model, after its conversions of other layouts."""
+    found: dict[str, Tensor] = {}
+    model.load_state_dict = lambda state, **_: found.update(state)  # of this one model
+    try:
+        with reading(lambda _: dict(tensors), resize=resize):
+            factory.load_checkpoint(model, "")
+    finally:
+        del model.load_state_dict
+    return found
 
 
 def text_tower_types() -> list[str]:

@@ -1,0 +1,193 @@
+"""The tensors of a weights file, and whether they are those of the architecture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlmrank.errors import VlmrankError
+from vlmrank.models.open_clip_adapter import converted
+
+WRAPPERS = ("state_dict", "model", "model_state_dict", "module")  # of a training state, in this order
+AVERAGE = "ema"  # part of the names under which a training state keeps the moving average of its weights
+DTYPES = {
+    **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
+    **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8},
+}
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """How tensors differ from those of an architecture, by name."""
+
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
+    quantised: tuple[str, ...] = ()
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.reason or self.size)
+
+    @property
+    def size(self) -> int:
+        """Number of tensors at fault."""
+        return len(self.missing) + len(self.unknown) + len(self.shapes) + len(self.quantised)
+
+
+def _without_values(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("meta")
+    return {str(key): _without_values(part) for key, part in value.items()} if isinstance(value, Mapping) else value
+
+
+def _content(path: Path, *, values: bool) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+        from safetensors.torch import load_file
+
+        if values:
+            return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {
+                name: torch.empty(part.get_shape(), dtype=DTYPES.get(part.get_dtype(), torch.uint8), device="meta")
+                for name, part in slices.items()
+            }
+    if values:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return _without_values(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        return _without_values(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def read_tensors(path: Path, *, values: bool = True) -> dict[str, Tensor]:
+    """The tensors of a checked weights file: the file itself, or the weights inside a training state.
+
+    Parameters
+    ----------
+    values : whether to read them; otherwise they are on the meta device, with shape and dtype.
+
+    Raises
+    ------
+    VlmrankError : it holds no tensors, or a moving average alone, which is not taken unasked.
+    """
+    content = _content(path, values=values)
+    if not isinstance(content, Mapping):
+        raise VlmrankError(f"{path} holds no named tensors")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors:
+        return tensors
+    parts = {
+        str(name): {str(key): value for key, value in part.items() if isinstance(value, Tensor)}
+        for name, part in content.items()
+        if isinstance(part, Mapping)
+    }
+    parts = {name: part for name, part in parts.items() if part}
+    for name in WRAPPERS:
+        if name in parts:
+            return parts[name]
+    average = next((name for name in parts if AVERAGE in name.lower()), None)
+    if average:
+        raise VlmrankError(
+            f"{path} holds a moving average of the weights ({average}) and not the weights: save that part as a file "
+            "of its own if it is what you want"
+        )
+    raise VlmrankError(f"{path} holds no named tensors; it has {', '.join(map(str, list(content)[:8])) or 'nothing'}")
+
+
+def common_prefixes(names: list[str]) -> list[str]:
+    """What all names begin with, part by part, the shortest first.
+
+    Examples
+    --------
+    >>> common_prefixes(["module._orig_mod.a.b", "module._orig_mod.c"])
+    ['module.', 'module._orig_mod.']
+    """
+    parts = [name.split(".")[:-1] for name in names]
+    found = []
+    for position in range(min(map(len, parts), default=0)):
+        if len({part[position] for part in parts}) > 1:
+            break
+        found.append(".".join(parts[0][: position + 1]) + ".")
+    return found
+
+
+def misfit(model: nn.Module, tensors: Mapping[str, Tensor], *, resize: bool) -> Misfit:
+    """Compare tensors, converted as OpenCLIP converts them on loading, with those of a model on the meta device."""
+    try:
+        found = converted(model, tensors, resize=resize)
+    except NotImplementedError:  # a conversion that looks at values
+        return Misfit()
+    except Exception as error:  # OpenCLIP converts on the assumption that everything is there
+        return Misfit(reason=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    wanted = model.state_dict()
+    both = [name for name in wanted if name in found]
+    return Misfit(
+        tuple(name for name in wanted if name not in found),
+        tuple(name for name in found if name not in wanted),
+        tuple(name for name in both if wanted[name].shape != found[name].shape),
+        tuple(name for name in both if wanted[name].is_floating_point() and found[name].dtype not in FLOATS),
+    )
+
+
+def fit_weights(path: Path, model: nn.Module, *, resize: bool = False) -> str:
+    """Check that a file's tensors are those of the architecture, before any of them is read.
+
+    Parameters
+    ----------
+    path : a weights file that `check_weights` has accepted.
+    model : the architecture on the meta device.
+    resize : whether OpenCLIP may interpolate position embeddings of another length.
+
+    Returns
+    -------
+    What all names begin with in the file and not in the architecture (`module.`, `_orig_mod.`), mostly empty.
+
+    Raises
+    ------
+    VlmrankError : they are not; says how they differ.
+    """
+    tensors = read_tensors(path, values=False)
+    tried = {}
+    for prefix in ["", *common_prefixes(list(tensors))]:
+        plain = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        tried[prefix] = (misfit(model, plain, resize=resize), plain)
+        if not tried[prefix][0]:
+            return prefix
+    best, plain = min(tried.values(), key=lambda one: (bool(one[0].reason), one[0].size))
+    raise VlmrankError(f"{path} does not fit the architecture: {_told(best, plain, model)}")
+
+
+def _told(found: Misfit, tensors: Mapping[str, Tensor], model: nn.Module) -> str:
+    if found.missing or found.unknown or found.reason:
+        begin = Counter(name.split(".")[0] for name in tensors).most_common(4)
+        named = " and ".join(f"{start}. ({count})" for start, count in begin)
+        parts = [
+            f"{len(names)} tensors {word} ({names[0]}, ...)"
+            for names, word in ((found.missing, "are missing"), (found.unknown, "are not part of it"))
+            if names
+        ]
+        if any(AVERAGE in start.lower() for start, _ in begin):
+            parts.append("a moving average (EMA) is taken only from a file of its own")
+        return f"{', '.join(parts) or found.reason}; names in the file begin with {named}"
+    if found.shapes:
+        name = found.shapes[0]
+        have, want = list(tensors[name].shape) if name in tensors else "?", list(model.state_dict()[name].shape)
+        size = "image size or context length" if "pos" in name else "architecture"
+        return f"{name} has the shape {have}, the architecture {want}: these are weights for another {size}"
+    name = found.quantised[0]
+    kind = str(tensors[name].dtype).removeprefix("torch.") if name in tensors else "whole numbers"
+    return (
+        f"{name} and {len(found.quantised) - 1} more are {kind}: quantised weights are not read, give the original ones"
+    )
