@@ -1,47 +1,88 @@
-"""Write docs/results.md and docs/results/bench_summary.csv from what the bench printed; no figure is typed by hand.
+"""Write docs/results.md, its figure and its tables from the bench's JSON; no figure is typed by hand.
 
-PYTHONPATH=scripts python benchmarks/write_results.py [--results results/bench] [--docs docs]
+    python benchmarks/write_results.py [--results results/bench] [--docs docs]
+
+It reads <results>/bench.json (of `bench_report.py`) and, where they are there, <results>/cost.csv (of
+`measure_cost.py`) and <docs>/results/ideas.csv.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import altair as alt
 import pandas as pd
-import yaml
+import vl_convert
 
-from vlmrank.evaluation.evaluate import HIGHER_IS_BETTER, differences, summarise
-from vlmrank.store import read_csv, read_pair_attributes, write_csv
-from vlmrank.store.identities import FREE_OPTIONS
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-OURS = ("vlmrank", "fused")
-MAIN = "ndcg_at_5"
-METRICS = {
-    "ndcg_at_5": "NDCG@5",
-    "top5_recall": "R@5",
-    "kendall_tau": "tau",
-    "common_top5_tau": "tau of the common top 5",
-    "weighted_tau": "weighted tau",
-    "regret_at_1": "regret@1",
-    "regret_at_5": "regret@5",
-}
-GROUPS = {
+from vlmrank.store import write_csv
+
+METRICS = {"ndcg_at_5": "NDCG@5", "regret_at_1": "regret, points", "hit_at_5": "hit@5", "kendall_tau": "tau"}
+KINDS = {
     "ours": "ours",
-    "peer": "no target labels",
-    "counterpart": "ours with one part exchanged",
-    "labelled": "sees K target labels",
+    "counterpart": "ours, one part exchanged",
+    "peer": "peer",
+    "labelled": "sees target labels",
     "control": "control",
 }
+TABLES = {"bench_summary": "summary", "differences": "paired", "over_models": "over_models", "siblings": "siblings"}
+COLOURS = ["#2d7ba0", "#7fc0dd", "#84909c", "#d1762b", "#b07aa1"]
 
 
-def cell(row: pd.Series | None, digits: int = 3) -> str:
-    """`mean [low, high]`."""
-    if row is None or not np.isfinite(row["mean"]):
+class Page:
+    """The bench's JSON with its rows where one looks for them."""
+
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        self.report = report
+        self.shipped, self.table, self.splits = report["shipped"], report["table"], report["splits"]
+        self.methods = {row["method"]: row for row in report["methods"]}
+        self.summary = {(row["method"], row["split"], row["metric"]): row for row in report["summary"]}
+        self.over_models = {(row["method"], row["split"], row["metric"]): row for row in report["over_models"]}
+        self.paired = {(row["method"], row["reference"], row["split"], row["metric"]): row for row in report["paired"]}
+
+    def title(self, method: str) -> str:
+        return self.methods[method]["title"]
+
+    def number(self, method: str, metric: str, *, split: str = "report", name: str = "mean") -> float:
+        """A number as it is shown: regrets in points."""
+        value = self.summary[(method, split, metric)][name]
+        return 100 * value if metric.startswith("regret") else value
+
+    def cell(self, method: str, metric: str, split: str = "report") -> str:
+        return interval(self.summary.get((method, split, metric)), metric)
+
+    def difference(self, reference: str, metric: str, *, method: str = "", split: str = "report") -> Mapping | None:
+        """The paired difference of the shipped method (or `method`) to another."""
+        return self.paired.get((method or self.shipped, reference, split, metric))
+
+    def needs(self, method: str) -> str:
+        """What a method asks for."""
+        row = self.methods[method]
+        if row["uses_target_labels"]:
+            return "target labels"
+        if row["conductance"]:
+            return "images, forward and backward"
+        if "target images" in row["looks_at"]:
+            return "images, forward"
+        return {"random": "nothing", "biggest": "size"}.get(
+            method, "truth" if "true" in row["looks_at"] else "no image"
+        )
+
+
+def interval(row: Mapping[str, Any] | None, metric: str = "", *, low: str = "ci_low", high: str = "ci_high") -> str:
+    """`mean [low, high]`, regrets in points."""
+    if row is None or row.get("mean") is None:
         return ""
-    return f"{row['mean']:.{digits}f} [{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}]"
+    points = metric.startswith("regret")
+    scale, form = (100, "{:.1f}") if points else (1, "{:.3f}")
+    mean, *limits = (form.format(scale * row[name]) for name in ("mean", low, high) if row[name] is not None)
+    return f"{mean} [{', '.join(limits)}]" if len(limits) == 2 else mean
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -50,292 +91,296 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(value).replace("|", "\\|") for value in line) + " |" for line in lines)
 
 
-class Bench:
-    """What one run of the bench printed, cut into its splits of datasets."""
-
-    def __init__(self, results: Path, splits: Mapping[str, Sequence[str]], bootstrap: int = 4000) -> None:
-        self.results, self.bootstrap = results, bootstrap
-        folder = results / "evaluation"
-        self.metrics = read_csv(folder / "metrics.csv")
-        self.domains = read_csv(folder / "domain_metrics.csv")
-        self.variants = read_csv(folder / "variant_metrics.csv")
-        self.methods = read_csv(folder / "methods.csv").set_index("method")
-        known = list(dict.fromkeys(self.metrics["target"]))
-        self.splits = {name: [one for one in known if one in set(wanted)] for name, wanted in splits.items()}
-        self.splits["all"] = known
-
-    def summary(self, metrics: pd.DataFrame, split: str) -> pd.DataFrame:
-        """Means and intervals, indexed by method and metric."""
-        found = summarise(metrics, targets=self.splits[split], bootstrap=self.bootstrap)
-        return found.set_index(["method", "metric"])
-
-    def paired(self, split: str, methods: Sequence[str] = OURS) -> pd.DataFrame:
-        """Paired differences, indexed by method, reference and metric."""
-        found = differences(self.metrics, methods, targets=self.splits[split], bootstrap=self.bootstrap)
-        return found.set_index(["method", "reference", "metric"])
-
-    def in_order(self) -> list[str]:
-        """Methods by group, and within a group by their NDCG@5 over all datasets."""
-        mean = self.summary(self.metrics, "all")["mean"].xs(MAIN, level="metric")
-        order = {group: index for index, group in enumerate(GROUPS)}
-        return sorted(mean.index, key=lambda name: (order[self.methods.loc[name, "group"]], -mean[name]))
-
-    def title(self, method: str) -> str:
-        return self.methods.loc[method, "title"]
+def verdict(row: Mapping[str, Any] | None) -> str:
+    """Ahead, level or behind, by whether the interval leaves zero out."""
+    if row is None or row["ci_low"] is None:
+        return "level"
+    return "ahead" if row["ci_low"] > 0 else "behind" if row["ci_high"] < 0 else "level"
 
 
-def first_paragraph(bench: Bench) -> str:
-    """Where it does not win, before anything else."""
-    summary, paired = bench.summary(bench.metrics, "report"), bench.paired("report")
-    groups = bench.methods["group"]
-    unlabelled = [name for name in bench.in_order() if groups[name] in ("peer", "counterpart")]
-    swab = summary.loc[("swab", MAIN), "mean"]
-    best = max(OURS, key=lambda name: summary.loc[(name, MAIN), "mean"])
+def first_paragraph(page: Page) -> str:
+    """Five sentences that anybody understands."""
+    tasks, shipped = len(page.splits["report"]), page.shipped
+    lost, hit = page.cell(shipped, "regret_at_1"), page.number(shipped, "hit_at_5")
+    rival = page.report["best_without_conductance"]
+    if rival == shipped:
+        rival = next(name for name in page.table if name != shipped and page.methods[name]["group"] == "peer")
+    row = page.difference(rival, "ndcg_at_5")
+    against = {
+        "ahead": "which vlmrank beats by more than chance explains",
+        "level": "from which vlmrank differs by no more than chance explains",
+        "behind": "which beats vlmrank by more than chance explains",
+    }[verdict(row)]
     lines = [
-        f"On the {len(bench.splits['report'])} report datasets, NDCG@5 and paired differences with 95 % intervals:"
+        f"Each of {tasks} tasks in turn was taken for new: {page.report['models']} models were ranked for it without a "
+        "look at its labels, and the order was compared with accuracies measured on up to 1,600 labelled images.",
+        f"The model that vlmrank names first is {lost} points less accurate than the best of them, on average (in "
+        "brackets: the 95 % interval).",
+        f"Taking the model that is best on other tasks costs {page.number('average_rank', 'regret_at_1'):.1f} points, "
+        f"a random one {page.number('random', 'regret_at_1'):.1f}, and even measuring the accuracies a second time "
+        f"{page.number('noise_ceiling', 'regret_at_1'):.1f}.",
+        f"In {hit:.0%} of the tasks the best model is among vlmrank's first five.",
+        f"The strongest competitor that needs no labels and no conductance is *{page.title(rival)}* "
+        f"({page.cell(rival, 'regret_at_1')} points), {against}.",
     ]
-    for method in OURS:
-        mean = summary.loc[(method, MAIN), "mean"]
-        gain = 100 * (mean / swab - 1)
-        behind, unsure, ahead = [], [], []
-        for name in unlabelled:
-            row = paired.loc[(method, name, MAIN)]
-            title = bench.title(name)
-            if row["ci_low"] > 0:
-                ahead.append(title)
-            elif row["mean"] > 0:
-                unsure.append(title)
-            else:
-                behind.append(f"{title} ({row['mean']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}])")
-        lines.append(f"- **{bench.title(method)}** has {cell(summary.loc[(method, MAIN)])}, {gain:+.1f} % beside SWAB.")
-        if behind:
-            lines.append(f"  - It **does not win** against {'; '.join(behind)}.")
-        if unsure:
-            lines.append(f"  - It is ahead, but with an interval that includes zero, of {'; '.join(unsure)}.")
-        if ahead:
-            lines.append(f"  - It is ahead with an interval that excludes zero of {'; '.join(ahead)}.")
-    above = [
-        f"{bench.title(name)} ({summary.loc[(name, MAIN), 'mean']:.3f})"
-        for name in bench.in_order()
-        if groups[name] == "labelled" and summary.loc[(name, MAIN), "mean"] > summary.loc[(best, MAIN), "mean"]
-    ]
-    if above:
-        lines.append(f"- Of the methods that see target labels, above the better of the two: {', '.join(above)}.")
-    if ("oracle_weights", MAIN) in summary.index:
-        lines.append(
-            "- For scale: the same average of source ranks, with weights from the sources' true rank correlations with "
-            f"the target, the same for all models, has {cell(summary.loc[('oracle_weights', MAIN)])}."
-        )
+    return " ".join(lines)
+
+
+def main_table(page: Page) -> str:
+    """Twelve methods on the report tasks."""
+    rows = []
+    for method in page.table:
+        title = f"**{page.title(method)}**" if method == page.shipped else page.title(method)
+        cells = [page.cell(method, metric) for metric in METRICS]
+        row = page.difference(method, "ndcg_at_5")
+        rows.append([title, page.needs(method), *cells, interval(row)])
+    heads = [f"{title} {'↓' if metric.startswith('regret') else '↑'}" for metric, title in METRICS.items()]
+    return table(["method", "needs of the new task", *heads, "shipped minus it, NDCG@5"], rows)
+
+
+def where_not_ahead(page: Page) -> str:
+    """Peers without labels that the shipped method is not ahead of."""
+    level, behind = [], []
+    for name, row in page.methods.items():
+        if row["group"] not in ("peer", "counterpart") or name == page.shipped:
+            continue
+        found = page.difference(name, "ndcg_at_5")
+        place = {"level": level, "behind": behind}.get(verdict(found))
+        if place is not None and found is not None:
+            place.append((found["mean"], f"{row['title']} ({found['mean']:+.3f})"))
+    lines = []
+    for text, found in (("It is **behind**", behind), ("It is level (the interval holds zero) with", level)):
+        if found:
+            lines.append(f"{text} {'; '.join(name for _, name in sorted(found))}.")
+    return " ".join(lines) or "None: it is ahead of every peer and counterpart with an interval that leaves zero out."
+
+
+def conductance_share(page: Page) -> str:
+    """What conductance itself adds, whichever way it came out."""
+    lines = []
+    for one, other, text in (
+        (
+            page.shipped,
+            page.report["best_without_conductance"],
+            "The shipped method minus the best without conductance",
+        ),
+        ("vlmrank", "by_embedding", "Conductance minus embeddings in the same weights of the sources"),
+        ("vlmrank", "average_rank", "Conductance minus the average rank"),
+    ):
+        if one == other:
+            lines.append(f"- {text}: they are the same, *{page.title(one)}*: it uses no conductance.")
+            continue
+        cells = [
+            interval(page.difference(other, metric, method=one), metric) for metric in ("ndcg_at_5", "regret_at_1")
+        ]
+        if cells[0]:
+            word = verdict(page.difference(other, "ndcg_at_5", method=one))
+            lines.append(f"- {text} (*{page.title(other)}*): NDCG@5 {cells[0]}, regret {cells[1]} points: {word}.")
+    for row in page.report["ratios"]:
+        if row["split"] == "report":
+            lines.append(
+                f"- *{page.title(row['method'])}* has {row['ratio']:.3f} "
+                f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}] times the NDCG@5 of SWAB."
+            )
     return "\n".join(lines)
 
 
-def main_table(bench: Bench) -> str:
-    summaries = {split: bench.summary(bench.metrics, split) for split in bench.splits}
+def other_models(page: Page) -> str:
+    """The paired differences with intervals over tasks and over models."""
     rows = []
-    for name in bench.in_order():
-        row = bench.methods.loc[name]
-        title = f"**{row['title']}**" if row["group"] == "ours" else row["title"]
-        cells = [cell(summaries[split].loc[(name, MAIN)]) for split in summaries]
-        rows.append([title, GROUPS[row["group"]], row["looks_at"].replace(";", ","), *cells])
-    heads = [f"{split} ({len(targets)})" for split, targets in bench.splits.items()]
-    return table(["method", "kind", "looks at", *heads], rows)
+    for method in page.table:
+        if method == page.shipped:
+            continue
+        row = page.difference(method, "ndcg_at_5")
+        rows.append([page.title(method), interval(row), interval(row, low="models_low", high="models_high")])
+    return table(["shipped minus", "NDCG@5, other tasks", "NDCG@5, other models"], rows)
 
 
-def metric_table(bench: Bench, metrics: pd.DataFrame, split: str) -> str:
-    summary = bench.summary(metrics, split)
-    present = set(summary.index.get_level_values("method"))
+def sibling_table(page: Page) -> str:
+    """What it would change to let siblings in."""
     rows = [
-        [bench.title(name), *(f"{summary.loc[(name, metric), 'mean']:.3f}" for metric in METRICS)]
-        for name in bench.in_order()
-        if name in present
+        [
+            page.title(row["method"]),
+            f"{row['without']:.3f}",
+            f"{row['with']:.3f}",
+            interval(row | {"mean": row["difference"]}),
+        ]
+        for row in page.report["siblings"]
+        if row["metric"] == "ndcg_at_5"
     ]
-    heads = [f"{title} {'↑' if HIGHER_IS_BETTER[metric] else '↓'}" for metric, title in METRICS.items()]
-    return table(["method", *heads], rows)
+    return table(["method", "without siblings", "with siblings", "difference in NDCG@5"], rows) if rows else ""
 
 
-def difference_table(bench: Bench, split: str) -> str:
-    paired = bench.paired(split)
-    rows = []
-    for reference in bench.in_order():
-        cells = []
-        for method in OURS:
-            if method == reference:
-                cells += ["", ""]
-                continue
-            row = paired.loc[(method, reference, MAIN)]
-            cells += [cell(row), f"{row['won']:.0f} / {row['tied']:.0f} / {row['lost']:.0f}"]
-        rows.append([bench.title(reference), *cells])
-    heads = [text for method in OURS for text in (f"{bench.title(method)} minus it", "won / tied / lost")]
-    return table(["against", *heads], rows)
-
-
-def _ablation(bench: Bench, variants: pd.DataFrame, base: str, names: Sequence[str]) -> str:
-    """One row a variant: mean of both forms in each split, and the paired difference to the base."""
-    rows = []
-    for name in names:
-        cells = []
-        for method in OURS:
-            both = variants[(variants["method"] == method) & variants["variant"].isin([base, name])]
-            both = both.assign(method=both["variant"].map(lambda one: f"variant {one}"))
-            for split in bench.splits:
-                targets = bench.splits[split]
-                mean = summarise(both, targets=targets, bootstrap=0).set_index(["method", "metric"])["mean"]
-                cells.append(f"{mean.get((f'variant {name}', MAIN), np.nan):.3f}".replace("nan", ""))
-            if name == base or not cells[-1]:  # without class names there is no fused score
-                cells.append("")
-                continue
-            row = differences(
-                both, [f"variant {name}"], targets=bench.splits["all"], bootstrap=bench.bootstrap
-            ).set_index("metric")
-            cells.append(cell(row.loc[MAIN]))
-        rows.append([name or "as run", *cells])
-    heads = []
-    for method in OURS:
-        heads += [*(f"{method}, {split}" for split in bench.splits), f"{method}: all, minus as run"]
-    return table(["setting", *heads], rows)
-
-
-def ablation_table(bench: Bench) -> str:
-    """Settings after the conductance."""
-    return _ablation(bench, bench.variants, "", list(dict.fromkeys(bench.variants["variant"])))
-
-
-def conductance_tables(bench: Bench, folders: Sequence[Path]) -> str:
-    """Settings of the conductance itself, each a run of its own on a part of the zoo."""
-    parts = []
-    for folder in folders:
-        config = read_csv(folder / "evaluation" / "variant_metrics.csv")
-        parts.append(config[config["variant"] == ""].assign(variant=folder.name.split("-", 1)[1]))
-    together = pd.concat(parts, ignore_index=True)
-    names = list(dict.fromkeys(together["variant"]))
-    base = "base" if "base" in names else names[0]
-    return _ablation(bench, together, base, [base, *(name for name in names if name != base)])
-
-
-def cost_table(results: Path) -> str:
-    """CPU seconds a model and a new target, as `benchmarks/measure_cost.py` measured them."""
-    cost = pd.read_csv(results / "cost.csv")
+def cost_table(cost: pd.DataFrame) -> str:
+    """Images a second of the passes that methods need."""
     rows = [
         [
             row.tower,
-            f"{row.conductance_s:.2f}",
-            f"{row.accuracy_s:.2f}",
-            f"{row.conductance_s / (row.accuracy_s / row.test_images):.0f}",
+            f"{row.forward_per_s:.1f}",
+            f"{row.conductance_per_s:.2f}",
+            f"{row.forward_per_s / row.conductance_per_s:.0f}",
         ]
         for row in cost.itertuples()
     ]
-    first = cost.iloc[0]
-    heads = [f"conductance of {first.images:.0f} images, s", f"accuracy on {first.test_images:.0f} labelled images, s"]
-    return table(["tower", *heads, "as many test images cost the same"], rows)
+    heads = ["tower", "forward pass, images/s", "conductance, images/s", "forward passes for one conductance"]
+    return table(heads, rows)
 
 
-def provenance(results: Path) -> str:
-    """How the conductance files came about."""
-    found = [read_pair_attributes(path) for path in sorted((results / "conductance").glob("*/*.h5"))]
-    outside = [one for one in found if len(str(one.get("identity") or "")) < 32]
-    rules = sorted({str(one.get("quadrature")) for one in found})
-    told = f"{len(found)} conductance files ({', '.join(rules)})."
-    if outside:
-        told += (
-            f" {len(outside)} of them were computed ahead of the run by a script of the same definition and put in "
-            "their place: the workflow's own conductance stage did not make them."
-        )
-    return told
+def ideas_table(ideas: pd.DataFrame) -> str:
+    """The best form of each idea that was tried on the choosing tasks."""
+    best = ideas.sort_values("difference", ascending=False).drop_duplicates("idea").sort_index()
+    rows = [
+        [
+            row.idea,
+            row.form,
+            f"{row.mean:.3f}",
+            f"{row.difference:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}]",
+            "yes" if row.ci_low > 0 else "no",
+        ]
+        for row in best.rename(columns={"mean": "mean"}).itertuples()
+    ]
+    return table(["idea", "its best form", "NDCG@5", "difference", "above zero"], rows)
 
 
-def bench_summary(bench: Bench) -> pd.DataFrame:
-    """method, split, metric, mean, ci_low, ci_high, uses_target_labels."""
-    parts = []
-    for split in bench.splits:
-        found = bench.summary(bench.metrics, split).reset_index().assign(split=split)
-        found["uses_target_labels"] = found["method"].map(bench.methods["uses_target_labels"])
-        parts.append(found)
-    columns = ["method", "split", "metric", "mean", "ci_low", "ci_high", "uses_target_labels"]
-    return pd.concat(parts, ignore_index=True)[columns]
-
-
-def write_results(results: Path, docs: Path, splits: Path, config: Mapping[str, object]) -> None:
-    """Write both files."""
-    bench = Bench(results, yaml.safe_load(splits.read_text(encoding="utf-8")))
-    evaluation = config["evaluation"]
-    used = evaluation["images"] or config["images"]["per_dataset"]
-    settings = ", ".join(
-        f"{block}.{key} {value}"
-        for block in ("conductance", "alignment", "divergence", "ranking")
-        for key, value in config[block].items()
-        if block != "conductance" or key not in FREE_OPTIONS
+def figure(page: Page, split: str = "report") -> str:
+    """The main figure as SVG: NDCG@5 and regret of the methods, with the interval over tasks."""
+    rows = []
+    order = sorted(page.report["figure"], key=lambda name: -page.number(name, "ndcg_at_5", split=split))
+    for place, name in enumerate(order):
+        for metric in ("ndcg_at_5", "regret_at_1"):
+            mean, low, high = (
+                page.number(name, metric, split=split, name=one) for one in ("mean", "ci_low", "ci_high")
+            )
+            kind = KINDS[page.methods[name]["group"]]
+            rows.append({"label": page.title(name), "place": place, "metric": metric, "kind": kind}
+                        | {"mean": mean, "low": low, "high": high})  # fmt: skip
+    color = alt.Color(
+        "kind:N",
+        title=None,
+        scale=alt.Scale(domain=list(KINDS.values()), range=COLOURS),
+        legend=alt.Legend(orient="bottom"),
     )
-    others = sorted(path for path in results.parent.glob(f"{results.name}-*") if (path / "evaluation").is_dir())
-    models = len(list((results / "conductance").iterdir()))
+    panels = []
+    for metric, title in (
+        ("ndcg_at_5", "NDCG@5 (higher is better)"),
+        ("regret_at_1", "regret of the first pick, points (lower is better)"),
+    ):
+        axis = alt.Axis(labelLimit=420) if not panels else None
+        y = alt.Y("label:N", sort=alt.EncodingSortField("place"), title=None, axis=axis)
+        base = alt.Chart(pd.DataFrame([row for row in rows if row["metric"] == metric])).encode(y=y, color=color)
+        bars = base.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q", title=title, scale=alt.Scale(zero=True)), x2="high:Q"
+        )
+        panels.append(
+            (bars + base.mark_point(filled=True, size=55, opacity=1).encode(x="mean:Q")).properties(width=300)
+        )
+    chart = alt.hconcat(*panels, background="white").configure_view(stroke=None).configure_axis(gridColor="#e6e9ee")
+    return vl_convert.vegalite_to_svg(chart.to_dict())
+
+
+def markdown(page: Page, cost: pd.DataFrame | None, ideas: pd.DataFrame | None) -> str:
+    """The page."""
+    counts = {split: len(names) for split, names in page.splits.items()}
+    used = page.report["settings"]
     parts = [
         "# Does it pick the right model?",
-        "*Written by `benchmarks/write_results.py` from the outputs of the bench (`config/bench.yaml`; how its "
-        "conductance files came about is said at the end); no figure on this page is typed by hand.*",
-        first_paragraph(bench),
-        "## NDCG@5 of every method",
-        f"{models} models; each dataset in turn is the target, all others are sources; {used} images a dataset, mean "
-        f"over {evaluation['draws']} draws of them. Higher is better. In brackets the 95 % interval from resampling "
-        "the datasets. *choose*: the datasets on which settings may be chosen; *report*: those that only report.",
-        main_table(bench),
-        "Methods that see labels of the target are given as many labelled images as the method has unlabelled ones, "
-        "drawn from the test images that the truth was measured on: a small advantage that they keep. The captions "
-        "of ModelGPT and SWAB are the class names in the prompts of all datasets (their authors had a language model "
-        "write them), and the feature that needs synonyms is left out.",
-        "## Paired differences in NDCG@5, all datasets",
-        "Positive: ours is better. Counted are the datasets won, tied and lost.",
-        difference_table(bench, "all"),
-        "### On the report datasets alone",
-        difference_table(bench, "report"),
-        "## All metrics, all datasets",
-        metric_table(bench, bench.metrics, "all"),
-        "### On the report datasets alone",
-        metric_table(bench, bench.metrics, "report"),
-        "## Leave one domain out",
-        "All datasets of the target's domain are removed from the sources.",
-        metric_table(bench, bench.domains, "all"),
-        "## What each setting does",
-        f"NDCG@5 of both forms under each change of one setting, over the first {evaluation['variant_draws']} draws. "
-        "*K* is the number of images.",
-        ablation_table(bench),
+        first_paragraph(page),
+        "![Methods against NDCG@5 and regret](images/results.svg)",
+        f"The {counts['report']} report tasks; points are means, bars 95 % intervals. Below, twelve of these methods: "
+        "ours, the peers that did best on the choosing tasks, and controls. All others, the choosing tasks and all "
+        "metrics are in [bench_summary.csv](results/bench_summary.csv).",
+        main_table(page),
+        "- **NDCG@5**: how much of the true top five stands at the top, 1 at most. **Regret**: points of accuracy "
+        "between the best model and the first pick. **hit@5**: whether the best model is among the first five. "
+        "**tau**: Kendall's, over all models.\n"
+        "- **Ceiling**: the truth measured again on as many images; no method can be expected to do better.\n"
+        f"- **Shipped**: what a run ranks by without further settings, *{page.title(page.shipped)}*.",
+        "## Where it is not ahead",
+        where_not_ahead(page),
+        "## What conductance adds",
+        conductance_share(page),
     ]
-    if others:
+    if cost is not None:
         parts += [
-            "### Settings of the conductance",
-            "Each needs its own conductance, so these ran on the part of the zoo in `config/bench/models_part.tsv`, "
-            "with one draw: compare them with each other only.",
-            conductance_tables(bench, others),
+            "## What it costs",
+            "Images a second on one core of a CPU. A peer that looks at predictions needs the forward pass alone; "
+            f"conductance needs forward and backward at {used['conductance']['points']} points of the path. Ranking "
+            "itself takes seconds.",
+            cost_table(cost),
         ]
     parts += [
-        "## What it costs",
-        f"CPU seconds a model and a new target, one core. The method needs {used} unlabelled images, forward and "
-        f"backward at {config['conductance']['points']} points of the path, and no label; evaluating needs a labelled "
-        "test set, forward once an image. With fewer test images than in the last column evaluating takes less "
-        "computing than the method: what the method saves is the labelling. The sources' conductance is computed once.",
-        cost_table(results),
-        "## Settings of this run",
-        settings + ".",
-        provenance(results),
+        "## Other tasks, other models",
+        "How far would the outcome differ on other tasks of these kinds, and with other models of this kind in the "
+        "zoo? Paired differences on the report tasks; positive: the shipped method is better.",
+        other_models(page),
     ]
-    (docs / "results").mkdir(parents=True, exist_ok=True)
-    (docs / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    write_csv(docs / "results" / "bench_summary.csv", bench_summary(bench))
+    told = sibling_table(page)
+    if told:
+        targets = page.report["siblings"][0]["targets"]
+        parts += [
+            "## Siblings",
+            "Tasks that share pictures (other labels or renderings of the same images) never serve each other as "
+            f"sources. If they did, the {targets} tasks that have siblings would come out so:",
+            told,
+        ]
+    if ideas is not None and len(ideas):
+        parts += [
+            "## What was tried",
+            "On the choosing tasks alone, against the method that the idea changes. One line an idea, with its best "
+            "form; all forms, with seconds and commands, are in [ideas.csv](results/ideas.csv).",
+            ideas_table(ideas),
+        ]
+    parts += [
+        "## How it was measured",
+        f"- {page.report['models']} models, {counts['all']} tasks of {page.report['domains']} domains: "
+        f"{counts['choose']} to choose settings and methods on, {counts['report']} to report. Each is the target in "
+        "turn; the sources are all other tasks but its siblings.\n"
+        "- Intervals over tasks resample whole domains with replacement. Those over models are from random halves of "
+        "the models, which vary about their mean as much as new zoos of full size would.\n"
+        "- The peers that see target labels get as many labelled images as ours gets unlabelled ones.\n"
+        f"- Images a task: {used['images']['per_dataset']} for conductance. Files: "
+        "[differences.csv](results/differences.csv) (every paired difference, both intervals), "
+        "[over_models.csv](results/over_models.csv), [siblings.csv](results/siblings.csv).\n"
+        "- Written by `python benchmarks/write_results.py` from what `python benchmarks/bench_report.py` made of the "
+        "outputs of `python benchmarks/run_bench.py`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_results(report: Mapping[str, Any], docs: Path, cost: Path | None = None) -> None:
+    """Write the page, its figure and its tables.
+
+    Parameters
+    ----------
+    report : as `bench_report.py` makes it.
+    docs : folder of the documentation.
+    cost : of `measure_cost.py`; None, or a file that is not there: no section on cost.
+    """
+    page, ideas = Page(report), docs / "results" / "ideas.csv"
+    text = markdown(
+        page,
+        pd.read_csv(cost) if cost is not None and cost.is_file() else None,
+        pd.read_csv(ideas) if ideas.is_file() else None,
+    )
+    (docs / "images").mkdir(parents=True, exist_ok=True)
+    (docs / "results.md").write_text(text, encoding="utf-8")
+    (docs / "images" / "results.svg").write_text(figure(page), encoding="utf-8")
+    for name, rows in TABLES.items():
+        write_csv(docs / "results" / f"{name}.csv", pd.DataFrame(report[rows]))
 
 
 def main() -> None:
-    """Read the arguments, fill in the configuration's defaults, write."""
-    from vlmrank.workflow.config import check_config, read_schema
-
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Read the arguments, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results/bench"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    parser.add_argument("--splits", type=Path, default=Path("config/bench/splits.yaml"))
-    parser.add_argument("--config", type=Path, default=Path("config/bench.yaml"))
     arguments = parser.parse_args()
-    base, bench = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (Path("config.yaml"), arguments.config))
-    for key, value in bench.items():
-        base[key] = {**base.get(key, {}), **value} if isinstance(value, dict) else value
-    config = check_config(base, read_schema("schemas/config.schema.yaml"))
-    write_results(arguments.results, arguments.docs, arguments.splits, config)
+    source = arguments.results / "bench.json"
+    if not source.is_file():
+        sys.exit(
+            f"{source} is not there: run benchmarks/run_bench.py first, or benchmarks/bench_report.py on its outputs"
+        )
+    write_results(json.loads(source.read_text(encoding="utf-8")), arguments.docs, arguments.results / "cost.csv")
 
 
 if __name__ == "__main__":

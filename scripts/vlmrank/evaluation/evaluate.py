@@ -333,3 +333,27 @@ def differences(
                 rows.append((method, reference, metric, mean, low, high, won, tied, lost))
     columns = ["method", "reference", "metric", "mean", "ci_low", "ci_high", "won", "tied", "lost"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def ratio_of_means(
+    table: pd.DataFrame,
+    method: str,
+    reference: str,
+    metric: str,
+    *,
+    targets: Sequence[str] | None = None,
+    domains: Mapping[str, str] | None = None,
+    bootstrap: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Ratio of two methods' means over the targets that both were scored on, and its 95 % interval.
+
+    The same clusters of targets are drawn for both. The other arguments are those of `summarise`.
+    """
+    wide = _wide(table, metric, targets)[[method, reference]].dropna()
+    clusters = clusters_of(list(wide.index), domains)
+    times = _resamples(int(clusters.max()) + 1, bootstrap, seed)[:, clusters]
+    sums = times @ wide.to_numpy()
+    drawn = sums[sums[:, 1] > 0]
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
+    return float(wide[method].mean() / wide[reference].mean()), float(low), float(high)
