@@ -51,6 +51,27 @@ def test_a_metric_on_halves_by_hand():
     assert np.isnan(found[:, 2]).all()
 
 
+@pytest.mark.parametrize("metric", ["ndcg_at_5", "regret_at_1", "hit_at_5"])
+def test_all_halves_at_once_are_the_metric_one_by_one(metric):
+    rng = np.random.default_rng(3)
+    truth, halves = rng.integers(0, 12, (14, 3)) / 12.0, draw_halves(14, 30, seed=2)  # ties in the truth
+    scores = np.stack([rng.random((14, 3)), rng.integers(0, 4, (14, 3)).astype(float)])  # and in a score
+    scores[0, 5] = np.nan
+    found = metric_on_halves(scores, truth, halves, metric)
+    for target in range(3):
+        for row, half in enumerate(halves):
+            one_by_one = [METRICS[metric](truth=truth[half, target], score=one[half, target]) for one in scores]
+            assert found[row, target] == pytest.approx(np.mean(one_by_one), abs=1e-12)
+    truth[2, 1] = np.nan  # an unknown accuracy takes the other way
+    scores = np.nan_to_num(scores)
+    found, before = (
+        metric_on_halves(scores, truth, halves, metric),
+        metric_on_halves(scores, np.nan_to_num(truth), halves, metric),
+    )
+    without = [row for row, half in enumerate(halves) if 2 not in half]
+    np.testing.assert_allclose(found[without], before[without], rtol=0, atol=1e-12)
+
+
 def test_the_interval_covers_as_often_as_it_says():
     # the mean of M numbers has standard error 1 / sqrt(M): 95 % of the intervals should hold the expectation
     rng, models, held = np.random.default_rng(0), 40, []

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
+from scipy.stats import rankdata
 
 from vlmrank.evaluation.evaluate import METRICS
 from vlmrank.store import UTF8, atomic
@@ -60,6 +61,40 @@ def draw_halves(models: int, halves: int, seed: int = 0) -> np.ndarray:
     return np.stack([np.sort(generator.permutation(models)[: models // 2]) for _ in range(halves)])
 
 
+def _places(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each entry of each row, how many are above it and how many are level with it, itself included."""
+    above = rankdata(-score, method="min", axis=1) - 1
+    return above, rankdata(-score, method="max", axis=1) - above
+
+
+def _ndcg_at_5(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """[H] NDCG@5 of each row; a tied model gets the mean discount of the places that it shares."""
+    discounts = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, 7)))])
+    relevance = np.maximum(0.0, 6 - rankdata(-truth, axis=1))
+
+    def gain(values: np.ndarray) -> np.ndarray:
+        above, level = _places(values)
+        start, end = (np.minimum(place, 5).astype(int) for place in (above, above + level))
+        return (relevance * (discounts[end] - discounts[start]) / level).sum(axis=1)
+
+    return gain(score) / gain(relevance)
+
+
+def _regret_at_1(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+    first = score == score.max(axis=1, keepdims=True)
+    return truth.max(axis=1) - (truth * first).sum(axis=1) / first.sum(axis=1)
+
+
+def _hit_at_5(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+    above, level = _places(score)
+    best = truth == truth.max(axis=1, keepdims=True)
+    return (np.clip((5 - above) / level, 0.0, 1.0) * best).sum(axis=1) / best.sum(axis=1)
+
+
+# The metrics of `evaluate.METRICS` of these names, for all halves at once.
+ON_ROWS = {"ndcg_at_5": _ndcg_at_5, "regret_at_1": _regret_at_1, "hit_at_5": _hit_at_5}
+
+
 def metric_on_halves(
     scores: np.ndarray, truth: np.ndarray, halves: np.ndarray, metric: str, *, tries: int | None = None
 ) -> np.ndarray:
@@ -81,13 +116,20 @@ def metric_on_halves(
     for target in range(truth.shape[1]):
         given = scores[:tries, :, target]
         given = given[np.isfinite(given).any(axis=1)]
-        if not len(given):
-            continue
-        for row, half in enumerate(halves):
-            own = truth[half, target]
-            if np.isfinite(own).sum() > 1:
-                found[row, target] = np.mean([METRICS[metric](truth=own, score=one[half]) for one in given])
+        if len(given):
+            found[:, target] = np.mean([_on_rows(truth[:, target], one, halves, metric) for one in given], axis=0)
     return found
+
+
+def _on_rows(truth: np.ndarray, score: np.ndarray, halves: np.ndarray, metric: str) -> np.ndarray:
+    """[H] of one target and try; halves of less than all known models go one by one."""
+    known = np.isfinite(truth)
+    score = np.where(np.isnan(score), np.nanmin(score) - 1.0, score)
+    if metric in ON_ROWS and known.all():
+        return ON_ROWS[metric](truth[halves], score[halves])
+    return np.array(
+        [METRICS[metric](truth=truth[half], score=score[half]) if known[half].sum() > 1 else np.nan for half in halves]
+    )
 
 
 def interval_over_models(full: float, on_halves: np.ndarray) -> tuple[float, float]:
