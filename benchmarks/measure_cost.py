@@ -12,6 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from vlmrank.conductance.pair import PairTask, compute_pairs
 from vlmrank.datasets.decode import read_image
 from vlmrank.datasets.prompts import read_prompts
 from vlmrank.store import write_csv
-from vlmrank.zoo import load_model
+from vlmrank.zoo import LoadedModel, load_model
 
 REPEATS = 3
 
@@ -39,6 +40,19 @@ def seconds(work: Callable[[], object]) -> float:
         work()
         taken.append(time.process_time() - started)
     return float(np.median(taken))
+
+
+def forward(loaded: LoadedModel, task: PairTask, options: ConductanceOptions) -> None:
+    """Embed the task's images."""
+    pixels = torch.stack([loaded.preprocess(picture) for picture in task.images])
+    with torch.no_grad():
+        loaded.model.encode_image(pixels)
+
+
+def conductance(loaded: LoadedModel, task: PairTask, options: ConductanceOptions) -> None:
+    """Compute their conductance."""
+    (pair,) = compute_pairs(loaded, [task], options)
+    assert pair.ok, pair.attributes["reason"]
 
 
 def main() -> None:
@@ -57,10 +71,10 @@ def main() -> None:
     files = [path for path in sorted((folder / "target").iterdir()) if path.is_file()][: arguments.images]
     pictures = [read_image({"path": str(path)}) for path in files]
     towers = {path.name.split("--")[0]: path for path in sorted(arguments.models.glob("*--corpus0"))}
+    options = ConductanceOptions(device="cpu", points=arguments.points)
     rows = []
     for tower, path in towers.items():
         loaded = load_model(f"local-dir:{path}")
-        pixels = torch.stack([loaded.preprocess(picture) for picture in pictures])
         task = PairTask(
             dataset=arguments.dataset,
             images=pictures,
@@ -68,11 +82,8 @@ def main() -> None:
             classes=prompts.classes,
             templates=prompts.templates,
         )
-        options = ConductanceOptions(device="cpu", points=arguments.points)
-        with torch.no_grad():
-            forward = seconds(lambda model=loaded.model, pixels=pixels: model.encode_image(pixels))
-        conductance = seconds(lambda loaded=loaded, task=task, options=options: compute_pairs(loaded, [task], options))
-        rows.append((tower, len(files), arguments.points, len(files) / forward, len(files) / conductance))
+        rates = [len(files) / seconds(partial(work, loaded, task, options)) for work in (forward, conductance)]
+        rows.append((tower, len(files), arguments.points, *rates))
     table = pd.DataFrame(rows, columns=["tower", "images", "points", "forward_per_s", "conductance_per_s"])
     write_csv(arguments.results / "cost.csv", table)
     print(table.round(2).to_string(index=False))

@@ -9,12 +9,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import h5py
 import numpy as np
 from scipy.stats import rankdata
 
 from vlmrank.evaluation.evaluate import METRICS
-from vlmrank.store import UTF8, atomic
+from vlmrank.store import UTF8, create_hdf5, open_hdf5
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Scores:
 
 def write_scores(path: str | os.PathLike[str], scores: Scores) -> None:
     """Write as HDF5."""
-    with atomic(path) as partial, h5py.File(partial, "w") as file:
+    with create_hdf5(path, "scores") as file:
         for name in ("models", "datasets"):
             file.create_dataset(name, data=np.array(getattr(scores, name), dtype=object), dtype=UTF8)
         file["truth"] = np.asarray(scores.truth, np.float64)
@@ -46,7 +45,7 @@ def write_scores(path: str | os.PathLike[str], scores: Scores) -> None:
 
 def read_scores(path: str | os.PathLike[str]) -> Scores:
     """Read what `write_scores` wrote."""
-    with h5py.File(path, "r", locking=False) as file:
+    with open_hdf5(path, "scores") as file:
         return Scores(
             models=tuple(file["models"].asstr()[()]),
             datasets=tuple(file["datasets"].asstr()[()]),
