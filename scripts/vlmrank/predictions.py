@@ -10,7 +10,8 @@ from scipy.special import log_softmax
 
 from vlmrank.ranking import percentile_ranks
 
-HELD = 10_000_000  # probabilities of all models that the committee holds at once
+FLOOR = 1e-9  # added to a probability: no class is impossible
+MAX_ITERATIONS = 200  # of the transport; it ends where the classes' factors change by less than 1e-6
 
 
 def _log_probabilities(logits: np.ndarray) -> np.ndarray:
@@ -89,32 +90,94 @@ def align_logits(logits: Sequence[np.ndarray | None], image_ids: Sequence[Sequen
     ]
 
 
+def balance_classes(probabilities: np.ndarray, strength: float = 3.0) -> np.ndarray:
+    """Move predictions towards classes that are equally frequent, by entropic transport of images to classes.
+
+    The plan G = argmin KL(G | p / K) + strength KL(G^T 1 | uniform) with G 1 = 1 / K, times K: a class that takes many
+    images gives some to the others, the least certain ones first. A zero-shot classifier leans to some of its classes,
+    and models that lean alike agree without being right.
+
+    Parameters
+    ----------
+    probabilities : [K, C], rows sum to 1.
+    strength : >= 0, in nats; 0 leaves the predictions as they are, inf makes the classes equally frequent.
+
+    Returns
+    -------
+    [K, C], rows sum to 1.
+
+    References
+    ----------
+    Chizat, Peyré, Schmitzer, Vialard: Scaling algorithms for unbalanced transport problems, 2016.
+
+    Examples
+    --------
+    >>> balance_classes(np.array([[0.9, 0.1], [0.6, 0.4]]), np.inf).sum(axis=0).round(4)
+    array([1., 1.])
+    """
+    if not strength >= 0:
+        raise ValueError(f"the strength of balancing must be at least 0, not {strength}")
+    kernel = np.asarray(probabilities, np.float64) + FLOOR
+    classes = kernel.shape[1]
+    hold = 1.0 if np.isinf(strength) else strength / (1.0 + strength)
+    tilt = np.ones(classes)
+    for _ in range(MAX_ITERATIONS if hold else 0):
+        frequency = (kernel / (kernel @ tilt)[:, None]).mean(axis=0)  # of each class, before its own factor
+        moved = (1.0 / (classes * frequency)) ** hold
+        settled = np.abs(np.log(moved / tilt)).max() < 1e-6
+        tilt = moved
+        if settled:
+            break
+    plan = kernel * tilt
+    return plan / plan.sum(axis=1, keepdims=True)
+
+
+def _votes(logits: Sequence[np.ndarray], score: np.ndarray, sharpness: float) -> np.ndarray:
+    """Weight [M] of each model's vote; 0 where nothing is known of it."""
+    information = np.array([mutual_information_score(values) for values in logits])
+    standing = percentile_ranks(np.stack([score, information], axis=1)).sum(axis=1, keepdims=True)
+    rank = percentile_ranks(standing)[:, 0]
+    return np.where(np.isfinite(rank), rank**sharpness, 0.0)
+
+
+def _contrast(logits: np.ndarray) -> np.ndarray:
+    """Logits minus the image's mean over the classes, in units of their root mean square over images and classes."""
+    centred = logits - logits.mean(axis=1, keepdims=True)
+    size = np.sqrt(np.square(centred).mean())
+    return centred / size if size > 0 else centred
+
+
 def committee_agreement(
-    logits: Sequence[np.ndarray | None], score: np.ndarray, *, sharpness: float = 10.0
+    logits: Sequence[np.ndarray | None], score: np.ndarray, *, sharpness: float = 10.0, balance: float = 3.0
 ) -> np.ndarray:
     """How far each model's predictions agree with those of the rest of the zoo, image by image.
 
     Model m's vote counts w_m, proportional to (percentile rank of its standing) ** sharpness, where its standing is the
-    percentile rank of `score` plus that of the mutual information of its predictions. Then
+    percentile rank of `score` plus that of the mutual information of its predictions. The committee of all others gives
+    image k the class c with the probability
 
-        a[m, k] = sum_c p_m[k, c] * (sum_{j != m} w_j p_j[k, c]) / (sum_{j != m} w_j),
+        q_m[k, c] = (sum_{j != m} w_j b_j[k, c]) / (sum_{j != m} w_j),    b_j = balance_classes(p_j, balance).
 
-    the probability that the model and the committee of all others would draw the same class for image k. It is high
-    for models that are sure where the committee is, and of the same mind. No label is seen.
+    The model is read against it twice: by its probabilities, sum_c p_m[k, c] q_m[k, c], and by its contrast,
+    sum_c u_m[k, c] q_m[k, c], where u_m are its logits minus the image's mean over the classes, in units of their root
+    mean square. The first says how sure the model is where the committee is, and the second does not depend on how sure
+    a model is in general. Each is divided by the standard deviation, over the models that vote, of its mean over the
+    images, and the agreement is their sum. No label is seen.
 
     Parameters
     ----------
     logits : M arrays [K, classes], the models' zero-shot logits on the same images in the same order; None = missing.
     score : [M], what is known of the models beforehand, higher is better; nan = nothing: the model has no vote.
     sharpness : >= 0; 0 lets all models vote alike.
+    balance : >= 0, how strongly the classes are held to be equally frequent among the images.
 
     Returns
     -------
-    [M, K], in [0, 1]; rows of models without logits, and everything where no other model votes, are nan.
+    [M, K]; rows of models without logits, and everything where no other model votes, are nan.
 
     Raises
     ------
-    ValueError : logits of different shapes.
+    ValueError : logits of different shapes, or a negative `balance`.
     """
     score = np.asarray(score, np.float64)
     present = [index for index, values in enumerate(logits) if values is not None]
@@ -122,17 +185,20 @@ def committee_agreement(
         raise ValueError("logits must be of the same images and classes for all models, and score one number a model")
     if not present:
         return np.full((len(logits), 0), np.nan)
-    information = np.array([mutual_information_score(logits[index]) for index in present])
-    standing = percentile_ranks(np.stack([score[present], information], axis=1)).sum(axis=1, keepdims=True)
-    weight = np.nan_to_num(percentile_ranks(standing)[:, 0] ** sharpness)[:, None, None]
-    left = weight.sum() - weight
-    images, classes = np.shape(logits[present[0]])
-    agreement = np.full((len(logits), images), np.nan)
-    step = max(1, HELD // (len(present) * max(classes, 1)))
-    for start in range(0, images, step):
-        part = slice(start, start + step)
-        probabilities = np.exp(np.stack([_log_probabilities(logits[index][part]) for index in present]))
-        others = (weight * probabilities).sum(axis=0) - weight * probabilities
-        voted = np.divide(others, left, out=np.full_like(others, np.nan), where=left > 1e-12)
-        agreement[present, part] = (probabilities * voted).sum(axis=2)
+    given = [np.asarray(logits[index], np.float64) for index in present]
+    weight = _votes(given, score[present], sharpness)
+    total = np.zeros(given[0].shape)
+    for index, values in enumerate(given):  # one at a time: a zoo times ImageNet's classes is too much at once
+        total += weight[index] * balance_classes(np.exp(_log_probabilities(values)), balance)
+    readings = np.full((2, len(present), len(total)), np.nan)
+    for index, values in enumerate(given):
+        left = weight.sum() - weight[index]
+        if left > 1e-12:
+            probabilities = np.exp(_log_probabilities(values))
+            others = (total - weight[index] * balance_classes(probabilities, balance)) / left
+            readings[:, index] = (probabilities * others).sum(axis=1), (_contrast(values) * others).sum(axis=1)
+    spread = readings[:, weight > 0].mean(axis=2).std(axis=1)[:, None, None]
+    readings = np.divide(readings, spread, out=np.zeros_like(readings), where=~(spread <= 1e-12))
+    agreement = np.full((len(logits), len(total)), np.nan)
+    agreement[present] = readings.sum(axis=0)
     return agreement
