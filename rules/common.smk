@@ -22,13 +22,13 @@ from vlmrank.workflow.snakemake_patch import calm_scheduler, make_again
 from vlmrank.store import read_json
 from vlmrank.store.leases import acquire_run_lock
 from vlmrank.workflow.code_hash import code_hash
-from vlmrank.workflow import again, fingerprint
+from vlmrank.workflow import again, fingerprint, paths
 
 
 class InputError(WorkflowError):
     """A mistake in what the user gave; without a traceback, Snakemake prints the message alone."""
 
-    __traceback__ = property(lambda self: None)
+    __traceback__ = property(lambda self: None, lambda self, value: None)
 
 
 def checked(function, *args, **options):
@@ -45,14 +45,15 @@ def schema(name):
 
 FILES = [*workflow.configfiles, *workflow.overwrite_configfiles]
 SETTINGS = checked(configuration.check_config, config, schema("config"), files=FILES)
+SETTINGS = checked(paths.normal_paths, SETTINGS)
 config.clear()
 config.update(SETTINGS)
 MODELS = {row.model: row for row in checked(sheets.read_models, config["models"], schema("models"))}
 DATASETS = {row.dataset: row for row in checked(sheets.read_datasets, config["datasets"], schema("datasets"))}
 SOURCES = [name for name, row in DATASETS.items() if row.role == "source"]
 TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
-RESULTS = config["results"].rstrip("/")
-LOGS = "logs" if RESULTS == "results" else f"logs/{Path(RESULTS).name}"
+RESULTS = config["results"]
+LOGS = paths.log_folder(RESULTS)
 
 if workflow.is_main_process:
     make_again(workflow, again.files_to_make_again(RESULTS))
@@ -194,4 +195,4 @@ onsuccess:
 
 
 onerror:
-    runlog.close_channel(RESULTS, TARGETS, RULE_OF_PAIR)
+    runlog.close_channel(RESULTS, TARGETS, RULE_OF_PAIR, failed=True)

@@ -4,7 +4,19 @@ The package is pure: it takes arrays, tensors, paths and keyword arguments, and 
 calls it. Importing it, and every module for ranking, evaluation and report, does not import torch.
 """
 
+import os
+import sys
+
 __version__ = "0.1.0"
+
+
+def _without_interrupts(kind, error, trace):
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+if "VLMRANK_RUN_LOG" in os.environ:  # in a job of a run, Ctrl-C ends the long imports without a traceback
+    sys.excepthook = _without_interrupts
 
 
 def list_models():

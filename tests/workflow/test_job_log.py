@@ -1,5 +1,6 @@
 """Log lines of a job, and the last lines of a run."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -70,6 +71,40 @@ def test_last_lines(tmp_path):
         f"Report: {tmp_path}/report.html",
     ]
     assert "(as of 20" in runlog.last_lines(tmp_path, [], since=4e9)[0]
+    assert runlog.last_lines(tmp_path, ["t"], since=4e9)[0] == lines[0]
+    stopped = runlog.last_lines(tmp_path, ["t"], since=4e9, stopped=True)
+    assert stopped[0].startswith(f"t: not ranked, since the run failed; {tmp_path}/ranking/t.csv is of an earlier one")
+    assert not any("take" in line for line in stopped) and "(as of 20" in stopped[-1]
+    assert runlog.last_lines(tmp_path, ["t"], stopped=True) == lines, "ranked before it failed"
+
+
+@pytest.mark.parametrize("reached_the_end", [False, True])
+def test_a_run_that_failed_recommends_what_it_ranked_itself(tmp_path, monkeypatch, reached_the_end):
+    told = []
+    monkeypatch.setattr(runlog.atexit, "register", lambda _: None)
+    monkeypatch.setattr(runlog, "last_lines", lambda *_, stopped, **__: told.append(stopped) or [])
+    monkeypatch.setattr(runlog, "_follower", None)
+    monkeypatch.setenv(runlog.CHANNEL, str(tmp_path / "run.log"))
+    if reached_the_end:
+        (tmp_path / "check_pairs").mkdir()
+        (tmp_path / "check_pairs/all.log").touch()
+    runlog.close_channel(tmp_path, ["t"], failed=True)
+    assert told == [not reached_the_end]
+
+
+def test_ctrl_c_ends_a_job_without_a_traceback(tmp_path):
+    code = "import sys; from vlmrank.workflow.job_log import job\nwith job(sys.argv[1]):\n    raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.log")], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"") and (tmp_path / "a.log").read_text() == "stopped by Ctrl-C\n"
+
+
+def test_ctrl_c_during_the_imports_of_a_job_prints_no_traceback(tmp_path):
+    code = "import vlmrank; raise KeyboardInterrupt"
+    for environment, quiet in (({"VLMRANK_RUN_LOG": str(tmp_path / "a.log")}, True), ({}, False)):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=False, env={**os.environ, **environment}
+        )
+        assert done.returncode and (done.stderr == b"") == quiet
 
 
 def test_a_recommendation_is_a_sentence(tmp_path):

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -66,6 +67,9 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
         except VlmrankError as error:
             announce(f"error: {error}")
             sys.exit(1)
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C", flush=True)
+            sys.exit(128 + signal.SIGINT)
         except Exception as error:
             traceback.print_exc()
             announce(f"error: {type(error).__name__}: {error} (traceback in {log})")
@@ -112,6 +116,7 @@ def open_channel(path: str | os.PathLike[str], say: Callable[[str], None] | None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
         _started = time.time()
+        logging.raiseExceptions = False  # a logger that stumbles over a killed job's missing log is no news
         _follower = _Follower(path, say)
         _follower.start()
 
@@ -129,13 +134,20 @@ def distrust(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def close_channel(
-    results: str | os.PathLike[str], targets: Sequence[str], rules: Mapping[tuple[str, str], str] | None = None
+    results: str | os.PathLike[str],
+    targets: Sequence[str],
+    rules: Mapping[tuple[str, str], str] | None = None,
+    *,
+    failed: bool = False,
 ) -> None:
     """Pass on what is left and, when the process ends, print the last lines of the run (see `last_lines`)."""
     if _follower is not None:
         _follower.ended.set()
         _follower.join()
-    lines = last_lines(results, targets, rules, since=_started)
+    # The job that fails for the sake of the exit status alone comes after all others.
+    last = Path(os.environ[CHANNEL]).parent / "check_pairs" / "all.log"
+    stopped = failed and not (last.exists() and not _earlier(last, _started))
+    lines = last_lines(results, targets, rules, since=_started, stopped=stopped)
     atexit.register(lambda: print(*lines, sep="\n", file=sys.stderr, flush=True))
 
 
@@ -211,6 +223,7 @@ def last_lines(
     rules: Mapping[tuple[str, str], str] | None = None,
     *,
     since: float = 0.0,
+    stopped: bool = False,
 ) -> list[str]:
     """The recommendation for each target, the report, and each failed pair, as far as this run came.
 
@@ -219,18 +232,20 @@ def last_lines(
     results : results folder.
     targets : names of the target datasets.
     rules : the rule that computes the conductance of each (model, dataset), where it is not `compute_conductance`.
-    since : files that are older (seconds since the epoch) are of another run; their content is not repeated.
+    since : files that are older (seconds since the epoch) are of another run, and said to be.
+    stopped : the run failed before its end: what an earlier one recommends may no longer hold.
     """
     results, lines = Path(results), []
     for target in targets:
         path = results / "ranking" / f"{target}.csv"
         if path.exists():
-            lines.append(recommendation(path, target))
+            old = _earlier(path, since) if stopped else ""
+            failure = f"{target}: not ranked, since the run failed; {path} is of an earlier one{old}"
+            lines.append(failure if old else recommendation(path, target))
     pairs, report = results / "pairs.csv", results / "report.html"
     if pairs.exists():
         found = outcome(pairs, rules)
-        written = pairs.stat().st_mtime
-        earlier = "" if written >= since - 1 else time.strftime(" (as of %Y-%m-%d %H:%M)", time.localtime(written))
+        earlier = _earlier(pairs, since)
         if found.notes:
             lines += ["Left out:", *found.notes]
         if found.lines:
@@ -239,8 +254,14 @@ def last_lines(
         else:
             lines.append(f"All {found.pairs} pairs succeeded{earlier}.")
     if report.exists():
-        lines.append(f"Report: {report}")
+        lines.append(f"Report: {report}{_earlier(report, since) if stopped else ''}")
     return lines
+
+
+def _earlier(path: Path, since: float) -> str:
+    """When a file was written, if that was before this run."""
+    written = path.stat().st_mtime
+    return "" if written >= since - 1 else time.strftime(" (as of %Y-%m-%d %H:%M)", time.localtime(written))
 
 
 def recommendation(path: str | os.PathLike[str], target: str) -> str:

@@ -15,6 +15,7 @@ from vlmrank.models.names import HUB, LOCAL
 from vlmrank.text import nearest
 from vlmrank.textfile import read_lines
 from vlmrank.workflow.config import problems, with_defaults
+from vlmrank.workflow.paths import normal_path
 
 RESERVED = ".weights"  # ranking/{target}.weights.csv stands beside ranking/{target}.csv
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
@@ -177,14 +178,14 @@ def read_models(path: str | Path, schema: Mapping[str, Any]) -> list[ModelRow]:
 
 
 def _place_model(row: ModelRow) -> ModelRow:
-    """The row with its paths as the disk has them."""
-    folder = {"architecture": LOCAL + on_disk(row.folder)} if row.folder else {}
-    checkpoint = {"pretrained": on_disk(row.checkpoint)} if row.checkpoint else {}
+    """The row with its paths in one spelling, as the disk has them."""
+    folder = {"architecture": LOCAL + on_disk(normal_path(row.folder))} if row.folder else {}
+    checkpoint = {"pretrained": on_disk(normal_path(row.checkpoint))} if row.checkpoint else {}
     return replace(row, **folder, **checkpoint)
 
 
 def _place_dataset(row: DatasetRow) -> DatasetRow:
-    paths = {name: on_disk(getattr(row, name)) for name in row.local}
+    paths = {name: on_disk(normal_path(getattr(row, name))) for name in row.local}
     return replace(row, **paths)
 
 

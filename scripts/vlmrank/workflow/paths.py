@@ -1,0 +1,63 @@
+"""Paths of the configuration and of the sheets in one spelling: `./x`, `x/`, `a/../x` and `~/x` are what they mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlmrank.errors import VlmrankError
+
+PATHS = ("models", "datasets", "results", "store", "cache")
+ACCURACY_PATHS = ("per_class", "names")
+
+
+def normal_path(path: str) -> str:
+    """A path in its shortest spelling, the home folder written out; an address or an empty text as it is.
+
+    Examples
+    --------
+    >>> normal_path("./a/../results/"), normal_path("https://x.org/a//b"), normal_path("")
+    ('results', 'https://x.org/a//b', '')
+    """
+    if not path or "://" in path:
+        return path
+    return os.path.normpath(os.path.expanduser(path))  # noqa: PTH111
+
+
+def normal_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with every path in its shortest spelling; `results` relative where it is below this folder.
+
+    Raises
+    ------
+    VlmrankError : `results` is the working directory or one above it.
+    """
+    found = {**config, "accuracy": dict(config["accuracy"])}
+    for section, names in ((found, PATHS), (found["accuracy"], ACCURACY_PATHS)):
+        section.update({name: normal_path(section[name]) for name in names if section.get(name)})
+    tables = found["accuracy"].get("tables") or []
+    found["accuracy"]["tables"] = [{**table, "path": normal_path(table["path"])} for table in tables]
+    here, results = Path.cwd(), Path(found["results"]).absolute()
+    if here.is_relative_to(os.path.normpath(results)):
+        raise VlmrankError(
+            f"results: {config['results']!r} is the working directory or one above it. Give the results a folder of "
+            "their own, e.g. results."
+        )
+    if results.is_relative_to(here):
+        found["results"] = str(results.relative_to(here))
+    return found
+
+
+def log_folder(results: str) -> str:
+    """Where the logs of a run are: one folder for each results folder, whatever its last name.
+
+    Examples
+    --------
+    >>> log_folder("results"), log_folder("results/bench"), log_folder("mine/bench"), log_folder("/scratch/bench")
+    ('logs', 'logs/bench', 'mine/bench/logs', '/scratch/bench/logs')
+    """
+    place = Path(results)
+    if place.parts[0] == "results":
+        return str(Path("logs", *place.parts[1:]))
+    return str(place / "logs")
