@@ -74,13 +74,29 @@ def test_16_bit_colour_png():
     colour(found, 1, 0, (0, 128, 255))
 
 
+def test_decimal_numbers_from_0_to_1(tmp_path):
+    found = saved(Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)), tmp_path / "a.tiff")
+    assert [found.getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+
+
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [([0.0, 0.5, 1.0], [0, 128, 255]), ([0.0, 128.0, 255.0], [0, 128, 255]), ([-3.0, 0.0, 3.0], [0, 128, 255])],
+    "values",
+    [
+        np.array([[0.0, 0.5, 1.0001]], np.float32),
+        np.array([[0.0, 128.0, 255.0]], np.float32),
+        np.array([[-3.0, 0.0, 3.0]], np.float32),
+        np.array([[0, 100, 255]], np.int32),
+        np.array([[0, 70_000, 3]], np.int32),
+    ],
 )
-def test_float_tiff_is_scaled_by_its_values(tmp_path, values, expected):
-    found = saved(Image.fromarray(np.array([values], np.float32)), tmp_path / "a.tiff")
-    assert [found.getpixel((x, 0))[0] for x in range(3)] == expected
+def test_a_brightness_whose_white_cannot_be_told_is_refused(tmp_path, values):
+    with pytest.raises(ImageError, match="does not say which of them is white: save it with 8 or 16 bits"):
+        saved(Image.fromarray(values), tmp_path / "a.tiff")
+
+
+def test_16_bit_pgm_keeps_its_greys():
+    found = open_image(b"P5 3 1 65535\n" + np.array([0, 257 * 100, 65535], ">u2").tobytes())
+    assert [found.getpixel((x, 0))[0] for x in range(3)] == [0, 100, 255]
 
 
 def test_float_with_nan_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from vlmrank.datasets.image_bytes import foreign_format, without_metadata
 from vlmrank.errors import RUN_AGAIN, SINCE_PREPARED, VlmrankError
 from vlmrank.files import MOST_IMAGE, MOST_TAR, RefusedFileError, open_regular, read_regular, size_of
 
@@ -22,6 +24,7 @@ FORMATS = (
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "PSD", "SGI", "PCX"),
     *("DDS", "TGA"),
 )
+NEW_SUBFILE, DNG_VERSION = 254, 50706  # tags of TIFF
 MAX_ASPECT = 500  # sides beyond this ratio are refused: resizing the short one would fill the memory
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
@@ -54,20 +57,20 @@ def is_image_name(name: str) -> bool:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """Greyscale of more than 8 bits, or of floats, brought to 0..255; Pillow would clip it to white."""
-    values = np.asarray(image).astype(np.float64)
+    """Greyscale of more than 8 bits brought to 0..255, by one rule for all images; Pillow would clip it to white."""
+    values = np.asarray(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):  # Pillow fills 16 bits
+        return Image.fromarray(np.round(values / np.float32(257)).astype(np.uint8))
     if not np.isfinite(values).all():
         raise ImageError("it has pixels that are not finite numbers")
-    low, high = values.min(initial=0.0), values.max(initial=0.0)
-    if image.mode.startswith("I;16"):
-        values = values / 257.0
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        values = values * 255.0
-    elif low < 0 or high > 65535:
-        values = (values - low) * (255.0 / max(high - low, 1e-300))
-    elif high > 255:
-        values = values / 257.0
-    return Image.fromarray(np.round(values).astype(np.uint8))
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F" and low >= 0 and high <= 1:
+        return Image.fromarray(np.round(values * np.float32(255)).astype(np.uint8))
+    kind, read = ("decimal numbers", "only 0 to 1 is") if image.mode == "F" else ("32-bit integers", "they are not")
+    raise ImageError(
+        f"its brightness is given in {kind} from {low:g} to {high:g}; {read} read, since the file does not say which "
+        "of them is white: save it with 8 or 16 bits"
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -100,7 +103,8 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Decode a whole image into RGB as a person would see it.
 
     The first frame of an animation; turned as its EXIF orientation says; greyscale of 16 bits scaled by its full range
-    (65535 is white), of 32 bits or floats by its values; transparent parts on white; CMYK, Lab and palettes converted.
+    (65535 is white), decimal numbers from 0 (black) to 1 (white); transparent parts on white; CMYK, Lab and palettes
+    converted. Broken metadata is left out where the pixels are fine.
 
     Parameters
     ----------
@@ -112,33 +116,62 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
     Raises
     ------
-    ImageError : missing, not an image, truncated, or so large that decoding it would fill the memory (Pillow's limit of
-        179 million pixels, or sides beyond 1 : 500).
+    ImageError : missing, not an image, truncated, of a brightness that cannot be told, or so large that decoding it
+        would fill the memory (Pillow's limit of 179 million pixels, or sides beyond 1 : 500).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns at half of its limit, and of odd metadata
-            content = source if isinstance(source, bytes) else read_regular(source, most=MOST_IMAGE)
-            with Image.open(io.BytesIO(content), formats=_formats()) as image:
-                short, long = sorted(image.size)
-                if short < 1 or long > MAX_ASPECT * short:
-                    raise ImageError(f"its sides are {image.width} x {image.height}: too long for its width")
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
-    except ImageError:
-        raise
-    except Image.UnidentifiedImageError as error:
-        raise ImageError("it is not an image that can be read (unknown or broken format)") from error
-    except Image.DecompressionBombError as error:
-        raise _too_large(error) from error
+        content = source if isinstance(source, bytes) else read_regular(source, most=MOST_IMAGE)
     except FileNotFoundError as error:
         raise ImageError("the file does not exist") from error
     except RefusedFileError as error:
         raise ImageError(f"it {error.fault}") from error
+    except OSError as error:
+        raise ImageError(f"the file cannot be read ({error.strerror or error})") from error
+    try:
+        return _decode(content)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(error) from error
     except MemoryError as error:
         raise ImageError(f"there is not enough memory to decode it; {RUN_AGAIN}") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
-        raise ImageError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
+        plain = without_metadata(content)
+        if plain is not None:
+            with contextlib.suppress(Exception):
+                return _decode(plain)
+        raise _unreadable(content, error) from error
+
+
+def _decode(content: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns at half of its limit, and of odd metadata
+        with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            short, long = sorted(image.size)
+            if short < 1 or long > MAX_ASPECT * short:
+                raise ImageError(f"its sides are {image.width} x {image.height}: too long for its width")
+            if image.format == "TIFF" and (image.tag_v2.get(NEW_SUBFILE) == 1 or DNG_VERSION in image.tag_v2):
+                raise ImageError("it is a raw photograph: convert it to JPEG or PNG")  # this would be its thumbnail
+            image.load()
+            turned = _turned(image)
+            turned.format = image.format
+            return _to_rgb(turned)
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF that cannot be read says nothing about the orientation
+        return image
+
+
+def _unreadable(content: bytes, error: Exception) -> ImageError:
+    known = foreign_format(content)
+    if known:
+        return ImageError(f"it is {known}")
+    if isinstance(error, Image.UnidentifiedImageError):
+        return ImageError("it is not an image that can be read (unknown or broken format)")
+    return ImageError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})")
 
 
 def _too_large(error: Image.DecompressionBombError) -> ImageError:
