@@ -9,7 +9,7 @@ localrules:
 TABLES, URLS = checked(local_tables, config["accuracy"]["tables"], f"{config['cache']}/tables")
 
 
-if workflow.is_main_process:
+if is_head_process(workflow):
     checked(
         check_tables,
         config["accuracy"]["tables"],

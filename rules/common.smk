@@ -18,7 +18,13 @@ from vlmrank.workflow import job_log as runlog
 from vlmrank.workflow import sheets
 from vlmrank.datasets.layout import tar_files
 from vlmrank.errors import VlmrankError
-from vlmrank.workflow.snakemake_patch import calm_scheduler, make_again
+from vlmrank.workflow.snakemake_patch import (
+    config_files,
+    debounce_rescheduling,
+    is_head_process,
+    make_again,
+    outputs_so_far,
+)
 from vlmrank.store import read_json
 from vlmrank.store.leases import acquire_run_lock
 from vlmrank.workflow.code_hash import code_hash
@@ -43,7 +49,7 @@ def schema(name):
     return configuration.read_schema(workflow.source_path(f"../schemas/{name}.schema.yaml"))
 
 
-FILES = [*workflow.configfiles, *workflow.overwrite_configfiles]
+FILES = config_files(workflow)
 SETTINGS = checked(configuration.check_config, config, schema("config"), files=FILES)
 SETTINGS = checked(paths.normal_paths, SETTINGS)
 config.clear()
@@ -55,7 +61,7 @@ TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
 RESULTS = config["results"]
 LOGS = paths.log_folder(RESULTS)
 
-if workflow.is_main_process:
+if is_head_process(workflow):
     make_again(workflow, again.files_to_make_again(RESULTS))
 
 
@@ -92,7 +98,7 @@ def code(*entries):
 def made():
     """Outputs of the rules above those that read the sheets' paths (the demo's): folder or file -> what to wait for."""
     found = {}
-    for name in sorted(str(path) for made_by in workflow.rules for path in made_by.output):
+    for name in outputs_so_far(workflow):
         found[name] = [name]
         for folder in Path(name).parents:
             found.setdefault(str(folder), []).append(name)
@@ -115,7 +121,7 @@ def of_models(pattern, **wildcards):
 
 
 # The head process tries again, with more memory and time; the Snakemake inside a scheduler's job must not, it has no more.
-TRIES = 3 if workflow.is_main_process else 0
+TRIES = 3 if is_head_process(workflow) else 0
 GPUS = 0 if config["conductance"]["device"] == "cpu" else 1
 TORCH = "../envs/gpu.yaml" if GPUS else "../envs/cpu.yaml"
 
@@ -184,7 +190,7 @@ runlog.open_channel(f"{LOGS}/run.log")
 
 onstart:
     checked(acquire_run_lock, ".snakemake/vlmrank", "run")
-    calm_scheduler(workflow.scheduler)
+    debounce_rescheduling(workflow)
     runlog.open_channel(f"{LOGS}/run.log", logger.info)
     for line in runlog.distrust(f"{RESULTS}/conductance"):
         logger.warning(line)

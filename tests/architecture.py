@@ -24,7 +24,6 @@ MAX_LINES_OF_FILE, MAX_LINES_OF_FUNCTION, MAX_PARAMETERS = 400, 60, 8
 # The one module that may touch private names of each package.
 ADAPTERS = {
     "open_clip": "models.open_clip_adapter",
-    "huggingface_hub": "models.huggingface_adapter",
     "torch": "models.torch_adapter",
     "snakemake": "workflow.snakemake_patch",
 }

@@ -1,5 +1,7 @@
 """The exceptions that a user may see: each message says what is wrong, where, what was found and what to do."""
 
+# Status of a card, a pair and any other result.
+OK, FAILED = "ok", "failed"
 # A reason that holds these words is one that the next run tries again (`vlmrank.workflow.again`).
 RUN_AGAIN = "run again"
 # How the reason of a result begins that succeeded without some of its images.

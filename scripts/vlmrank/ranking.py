@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from vlmrank.store import FAILED, OK
+from vlmrank.errors import FAILED, OK
 
 CHUNK = 4_000_000  # numbers held at once by the bootstrap
 TIE = 1e-9  # scores that differ by less are equal: rounding, and with it the order of the sources, decides nothing

@@ -36,13 +36,18 @@ def test_everything_is_written_and_the_method_is_named(tmp_path):
     run = evaluate_published(table(), tmp_path, targets=["task 0"], reference="task 1", bootstrap=50)
     for name in ("accuracy.csv", "evaluation/metrics.csv", "evaluation/summary.csv", "ranking/task 0.csv"):
         assert (tmp_path / name).stat().st_size > 0
-    page = (tmp_path / "report.html").read_text()
-    assert "baselines only" in page
-    assert "ViT-B-32--tag" in page
     assert "average_rank" in set(run.summary["method"]) and "vlmrank" in run.left_out
     ranking = read_csv(tmp_path / "ranking" / "task 0.csv")
     assert (ranking["status"] == "ok").all() and ranking["rank"].is_monotonic_increasing
     assert set(run.reference) == set(run.summary["metric"])
+
+
+def test_the_command_writes_a_report_that_names_the_method(tmp_path, capsys):
+    table().to_csv(tmp_path / "table.csv", index=False)
+    assert main(["published", str(tmp_path / "table.csv"), "--results", str(tmp_path / "results")]) == 0
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "baselines only" in page and "ViT-B-32--tag" in page
+    capsys.readouterr()
 
 
 def test_missing_cells_are_allowed_and_widen_the_interval(tmp_path):

@@ -1,10 +1,11 @@
 """The scheduler of the installed Snakemake has the timers that are tamed here, and then no more than one of them."""
 
 import threading
+from types import SimpleNamespace
 
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from vlmrank.workflow.snakemake_patch import calm_scheduler
+from vlmrank.workflow.snakemake_patch import debounce_rescheduling
 
 
 class Scheduler:
@@ -26,7 +27,7 @@ def looks(scheduler: Scheduler, times: int) -> int:
 def test_one_look_is_pending_at_a_time():
     assert looks(Scheduler(), times=20) == 20
     calm = Scheduler()
-    calm_scheduler(calm)
+    debounce_rescheduling(SimpleNamespace(scheduler=calm))
     assert looks(calm, times=20) == 1
     assert looks(calm, times=20) == 1
     assert all(thread.daemon for thread in threading.enumerate() if isinstance(thread, threading.Timer))
@@ -34,4 +35,4 @@ def test_one_look_is_pending_at_a_time():
 
 def test_a_scheduler_without_timers_is_left_alone():
     other = object()
-    calm_scheduler(other)
+    debounce_rescheduling(SimpleNamespace(scheduler=other))

@@ -41,6 +41,7 @@ from vlmrank.conductance.secant_relu import AttentionHead, Carry, secant_relus, 
 from vlmrank.conductance.strides import safe_batch_norms
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.models.blocks import Block
+from vlmrank.models.torch_adapter import changes_in_place
 
 logger = logging.getLogger(__name__)
 Forward = Callable[[Tensor], Tensor]
@@ -159,7 +160,7 @@ class OnePass:
             if self.clone or index == 0:  # a layer that works in place may not touch a leaf
                 output = output.clone()
             self.outputs.append(kept)
-            self.versions.append(kept._version)
+            self.versions.append(changes_in_place(kept))
             return step_mean(output, self.means) if last and self.means is not None else output
 
         return keep
@@ -185,7 +186,7 @@ class OnePass:
             f = self.scalar(embedding, rows)
         if len(self.outputs) != len(self.blocks):
             raise VlmrankError(f"block {self.blocks[len(self.outputs)].path} did not run in the forward pass")
-        if any(h._version != version for h, version in zip(self.outputs, self.versions, strict=True)):
+        if any(changes_in_place(h) != version for h, version in zip(self.outputs, self.versions, strict=True)):
             if self.clone:
                 raise VlmrankError("a block's output is changed in place inside the block's own graph")
             self.clone = True  # a later layer works in place: keep copies from now on

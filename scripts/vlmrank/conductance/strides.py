@@ -14,7 +14,8 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def with_plain_strides(values: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ def _plain_gradient(_module: nn.Module, _args: tuple[Tensor, ...], output: Tenso
 @contextlib.contextmanager
 def safe_batch_norms(roots: Iterable[nn.Module]) -> Iterator[None]:
     """Within this context the batch norms below `roots` get inputs and gradients with plain strides only."""
-    norms = {module for root in roots for module in root.modules() if isinstance(module, _BatchNorm)}
+    norms = {module for root in roots for module in root.modules() if isinstance(module, BATCH_NORMS)}
     handles = [norm.register_forward_pre_hook(_plain_input) for norm in norms]
     handles += [norm.register_forward_hook(_plain_gradient) for norm in norms]
     try:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vlmrank.errors import VlmrankError
+from vlmrank.models.torch_adapter import TorchDispatchMode
 
 _CONVOLUTIONS = {"convolution", "conv2d", "conv1d", "conv3d", "_convolution"}
 _PRODUCTS = {"addmm", "mm", "bmm", "baddbmm", "linear", "matmul", "einsum"}

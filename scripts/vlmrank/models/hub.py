@@ -182,10 +182,10 @@ def fetch_tar_set(name: str, cache: str | os.PathLike[str] | None) -> tuple[list
 
 def _optional_file(repository: str, filename: str, cache: str | os.PathLike[str] | None) -> None:
     """Download a file that a tar set may do without; where it is known to be absent, the network is not asked."""
-    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     known = try_to_load_from_cache(repository, filename, cache_dir=cache, repo_type="dataset")
-    if isinstance(known, str) or known is _CACHED_NO_EXIST or (known is None and not hub_is_reachable()):
+    if known is not None or not hub_is_reachable():  # a path, or the mark of a file that is known to be absent
         return
     with contextlib.suppress(MissingFileError):
         hub_file(repository, filename, cache=cache, kind="dataset")

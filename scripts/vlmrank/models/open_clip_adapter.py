@@ -14,6 +14,13 @@ from open_clip.hf_configs import arch_dict
 from open_clip.pretrained import _PRETRAINED
 from torch import Tensor, nn
 
+PRIVATE = (
+    "open_clip.factory:_MODEL_CONFIGS",
+    "open_clip.factory:_find_checkpoint_in_dir",
+    "open_clip.pretrained:_PRETRAINED",
+    "open_clip.hf_configs:arch_dict",
+)
+
 
 @contextlib.contextmanager
 def registered(model_cfg: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ from vlmrank.evaluation.evaluate import HIGHER_IS_BETTER, METRICS, differences, 
 from vlmrank.evaluation.evidence import table_of
 from vlmrank.models.registry import architectures
 from vlmrank.ranking import aggregate_ranks, ranking_table
-from vlmrank.report.build import build_report
 from vlmrank.store import OK, write_csv, write_json
 
 METHOD = "baselines only"
@@ -102,9 +100,8 @@ def evaluate_published(
     reference: str | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
-    config: Mapping[str, Any] | None = None,
 ) -> PublishedRun:
-    """Write rankings, leave-one-dataset-out evaluation and the report from a table of accuracies alone.
+    """Write rankings and the leave-one-dataset-out evaluation of a table of accuracies alone.
 
     Parameters
     ----------
@@ -114,7 +111,6 @@ def evaluate_published(
     targets : datasets to rank the models for, each by all the others.
     reference : dataset whose accuracy is compared as a score of its own.
     bootstrap, seed : of the intervals.
-    config : settings to be printed in the report.
 
     Raises
     ------
@@ -154,8 +150,6 @@ def evaluate_published(
     write_csv(folder / "summary.csv", summary)
     write_csv(folder / "differences.csv", gained)
     write_csv(folder / "methods.csv", describe_methods(methods))
-    settings = {"method": METHOD, **(config or {})}
-    build_report(results, results / "report.html", config=settings, method="average_rank")
     known = reference_metrics(matrix, datasets.index(reference)) if reference else {}
     return PublishedRun(summary, found.left_out, known, rankings)
 

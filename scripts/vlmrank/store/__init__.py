@@ -1,7 +1,8 @@
 """Files that pass between two stages, results that are shared by content, and who is computing which of them."""
 
+from vlmrank.errors import FAILED, OK
 from vlmrank.store.cache import ResultStore
-from vlmrank.store.files import FAILED, OK, DamagedFile, atomic, read_csv, read_json, write_csv, write_json
+from vlmrank.store.files import DamagedFile, atomic, read_csv, read_json, write_csv, write_json
 from vlmrank.store.gathered import Alignment, Divergences, read_alignment, read_dcd, write_alignment, write_dcd
 from vlmrank.store.hdf5 import UTF8, create_hdf5, open_hdf5
 from vlmrank.store.pair import PAIR_ATTRIBUTES, Pair, distrusted_models, read_pair, read_pair_attributes, write_pair

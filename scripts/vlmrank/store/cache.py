@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlmrank.errors import VlmrankError
-from vlmrank.store.files import OK, DamagedFile, atomic, copy_file, read_json, write_json
+from vlmrank.errors import OK, VlmrankError
+from vlmrank.store.files import DamagedFile, atomic, copy_file, read_json, write_json
 from vlmrank.store.hdf5 import attributes_of, change_attributes, open_hdf5
 
 

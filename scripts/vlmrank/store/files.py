@@ -21,7 +21,6 @@ import pandas as pd
 
 from vlmrank.errors import VlmrankError
 
-OK, FAILED = "ok", "failed"
 CHECKSUM = "checksum"
 FICLONE = 0x40049409  # of Linux: share the blocks of another file
 TEXT_COLUMNS = (

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmrank.errors import VlmrankError
-from vlmrank.store.files import OK
+from vlmrank.errors import OK, VlmrankError
 from vlmrank.store.hdf5 import UTF8, attributes_of, create_hdf5, open_hdf5, set_attribute, texts
 
 FORMAT = 2

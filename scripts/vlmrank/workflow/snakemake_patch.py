@@ -1,23 +1,59 @@
-"""What Snakemake 9.27 has no setting for: its scheduler weighs all ready jobs over and over; files to make again."""
+"""Every name of Snakemake that it does not document, and nothing else.
+
+docs/cluster.md says which behaviour of Snakemake `debounce_rescheduling` works around, and when it can go.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
+PRIVATE = (
+    "snakemake.scheduling.job_scheduler:JobScheduler._schedule_reevalutation",
+    "snakemake.scheduling.job_scheduler:JobScheduler._open_jobs",
+    "snakemake.workflow:Workflow._prepare_dag",
+    "snakemake.workflow:Workflow.dag_settings",
+    "snakemake.workflow:Workflow.is_main_process",
+    "snakemake.workflow:Workflow.current_basedir",
+    "snakemake.workflow:Workflow.configfiles",
+    "snakemake.workflow:Workflow.overwrite_configfiles",
+    "snakemake.workflow:Workflow.rules",
+    "snakemake.workflow:Workflow.scheduler",
+)
 
-def calm_scheduler(scheduler: Any) -> None:
-    """Let a scheduler have one pending look at its ready jobs at a time, in a thread that does not outlive the run.
+
+def is_head_process(workflow: Any) -> bool:
+    """Whether this is the process that a user started, and not the Snakemake inside a scheduler's job."""
+    return workflow.is_main_process
+
+
+def config_files(workflow: Any) -> list[Path]:
+    """The files that the configuration comes from, those of the command line last."""
+    return [*workflow.configfiles, *workflow.overwrite_configfiles]
+
+
+def folder_of_snakefile(workflow: Any) -> Path:
+    """The folder of the Snakefile or rules file that is being read."""
+    return Path(str(workflow.current_basedir))
+
+
+def outputs_so_far(workflow: Any) -> list[str]:
+    """Outputs of the rules that are defined so far, sorted."""
+    return sorted(str(path) for rule in workflow.rules for path in rule.output)
+
+
+def debounce_rescheduling(workflow: Any) -> None:
+    """Keep at most one look of the scheduler at its ready jobs pending, in a thread that does not outlive the run.
 
     Under a rate limit (its default is 100 jobs a second) Snakemake 9.27 starts a timer with every look, and each timer
     leads to another look: every finished job adds one that never ends while jobs are waiting. After some hundred jobs
     the head process does nothing else, and at the end it waits for the last timer.
 
-    Parameters
-    ----------
-    scheduler : Snakemake's `JobScheduler`; one without such timers is left as it is.
+    A scheduler without such timers is left as it is.
     """
+    scheduler = workflow.scheduler
     if not hasattr(scheduler, "_schedule_reevalutation"):
         return
     pending = threading.Event()
