@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from vlmrank.store import write_csv
 
 METRICS = {"ndcg_at_5": "NDCG@5", "regret_at_1": "regret, points", "hit_at_5": "hit@5", "kendall_tau": "tau"}
+SHOWN = 6  # peers named in a sentence
 KINDS = {
     "ours": "ours",
     "counterpart": "ours, one part exchanged",
@@ -119,23 +120,32 @@ def first_paragraph(page: Page) -> str:
         f"Taking the model that is best on other tasks costs {page.number('average_rank', 'regret_at_1'):.1f} points, "
         f"a random one {page.number('random', 'regret_at_1'):.1f}, and even measuring the accuracies a second time "
         f"{page.number('noise_ceiling', 'regret_at_1'):.1f}.",
-        f"In {hit:.0%} of the tasks the best model is among vlmrank's first five.",
+        f"In {100 * hit:.0f} % of the tasks the best model is among vlmrank's first five.",
         f"The strongest competitor that needs no labels and no conductance is *{page.title(rival)}* "
         f"({page.cell(rival, 'regret_at_1')} points), {against}.",
     ]
     return " ".join(lines)
 
 
-def main_table(page: Page) -> str:
+def images_a_second(page: Page, method: str, cost: pd.DataFrame | None) -> str:
+    """Images that one model of the median tower takes in a second for this method."""
+    needs = page.needs(method)
+    if cost is None or not needs.startswith("images"):
+        return ""
+    column = "conductance_per_s" if "backward" in needs else "forward_per_s"
+    return f"{cost[column].median():.0f}"
+
+
+def main_table(page: Page, cost: pd.DataFrame | None) -> str:
     """Twelve methods on the report tasks."""
     rows = []
     for method in page.table:
         title = f"**{page.title(method)}**" if method == page.shipped else page.title(method)
         cells = [page.cell(method, metric) for metric in METRICS]
         row = page.difference(method, "ndcg_at_5")
-        rows.append([title, page.needs(method), *cells, interval(row)])
+        rows.append([title, page.needs(method), images_a_second(page, method, cost), *cells, interval(row)])
     heads = [f"{title} {'↓' if metric.startswith('regret') else '↑'}" for metric, title in METRICS.items()]
-    return table(["method", "needs of the new task", *heads, "shipped minus it, NDCG@5"], rows)
+    return table(["method", "needs of the new task", "images/s", *heads, "shipped minus it, NDCG@5"], rows)
 
 
 def where_not_ahead(page: Page) -> str:
@@ -151,7 +161,9 @@ def where_not_ahead(page: Page) -> str:
     lines = []
     for text, found in (("It is **behind**", behind), ("It is level (the interval holds zero) with", level)):
         if found:
-            lines.append(f"{text} {'; '.join(name for _, name in sorted(found))}.")
+            names = [name for _, name in sorted(found)]
+            more = f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            lines.append(f"{text} {'; '.join(names[:SHOWN])}{more}.")
     return " ".join(lines) or "None: it is ahead of every peer and counterpart with an interval that leaves zero out."
 
 
@@ -289,7 +301,7 @@ def markdown(page: Page, cost: pd.DataFrame | None, ideas: pd.DataFrame | None) 
         f"The {counts['report']} report tasks; points are means, bars 95 % intervals. Below, twelve of these methods: "
         "ours, the peers that did best on the choosing tasks, and controls. All others, the choosing tasks and all "
         "metrics are in [bench_summary.csv](results/bench_summary.csv).",
-        main_table(page),
+        main_table(page, cost),
         "- **NDCG@5**: how much of the true top five stands at the top, 1 at most. **Regret**: points of accuracy "
         "between the best model and the first pick. **hit@5**: whether the best model is among the first five. "
         "**tau**: Kendall's, over all models.\n"
@@ -304,8 +316,9 @@ def markdown(page: Page, cost: pd.DataFrame | None, ideas: pd.DataFrame | None) 
         parts += [
             "## What it costs",
             "Images a second on one core of a CPU. A peer that looks at predictions needs the forward pass alone; "
-            f"conductance needs forward and backward at {used['conductance']['points']} points of the path. Ranking "
-            "itself takes seconds.",
+            f"conductance needs forward and backward at {cost['points'].iloc[0]} points of the path. *images/s* in "
+            "the table above is that of the median tower. Ranking itself takes seconds. Measured by `python "
+            "benchmarks/measure_cost.py`.",
             cost_table(cost),
         ]
     parts += [

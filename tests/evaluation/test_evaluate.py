@@ -257,6 +257,15 @@ def test_a_constant_difference_has_an_interval_of_no_width():
     np.testing.assert_allclose([row["ci_low"], row["ci_high"]], 0.1, atol=1e-12)
 
 
+def test_the_default_leaves_out_most_joined_peers_and_nothing_else():
+    every = [method.name for method in select_methods(all_methods(), "all")]
+    default = [method.name for method in select_methods(all_methods(), "default")]
+    assert every == [method.name for method in all_methods()]
+    left = set(every) - set(default)
+    assert "average_rank+laf" in left and all(name.startswith("average_rank+") for name in left)
+    assert {"average_rank+mutual_information", "average_rank+agreement", "laf"} <= set(default)
+
+
 def test_unknown_method_is_named():
     with pytest.raises(VlmrankError, match="astrology"):
         select_methods(all_methods(), ["vlmrank", "astrology"])

@@ -22,6 +22,8 @@ __all__ = ["INPUTS", "Evidence", "Method", "Unavailable", "View", "all_methods",
 
 # Peers that look at the target's images, and at no label of theirs.
 WITHOUT_LABELS = (*direct.METHODS, *committee.METHODS, *estimates.METHODS)
+# Of these joined with the average rank, those that are compared without being asked for.
+JOINED_BY_DEFAULT = ("mutual_information", "confidence", "entropy", "doc")
 
 
 def all_methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 2.0) -> tuple[Method, ...]:
@@ -37,7 +39,12 @@ def all_methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 2.0) -
 
 
 def select_methods(methods: Sequence[Method], names: str | Sequence[str] = "default") -> tuple[Method, ...]:
-    """The methods of these names, in the order of `methods`; `default` and `all` are all of them.
+    """The methods of these names, in the order of `methods`.
+
+    Parameters
+    ----------
+    methods : to choose from.
+    names : names, `all`, or `default`: all but most of the peers joined with the average rank.
 
     Raises
     ------
@@ -45,7 +52,8 @@ def select_methods(methods: Sequence[Method], names: str | Sequence[str] = "defa
     """
     if isinstance(names, str):
         if names in ("default", "all"):
-            return tuple(methods)
+            rare = {f"average_rank+{peer.name}" for peer in WITHOUT_LABELS if peer.name not in JOINED_BY_DEFAULT}
+            return tuple(method for method in methods if names == "all" or method.name not in rare)
         names = [names]
     known = {method.name for method in methods}
     unknown = [name for name in names if name not in known]

@@ -8,6 +8,8 @@ from vlmrank.baselines import Method, all_methods
 
 METRICS = {
     "ndcg_at_5": "NDCG@5: are the best models on top?",
+    "ndcg_at_10": "NDCG@10: the same for the first ten",
+    "hit_at_5": "Best model among the first five",
     "top5_recall": "Share of the true top five found",
     "kendall_tau": "Kendall's tau over all models",
     "common_top5_tau": "Kendall's tau within the common top five",
