@@ -28,7 +28,7 @@ from vlmrank.workflow.snakemake_patch import (
 from vlmrank.store import read_json
 from vlmrank.store.leases import acquire_run_lock
 from vlmrank.workflow.code_hash import code_hash
-from vlmrank.workflow import again, fingerprint, paths
+from vlmrank.workflow import again, fingerprint, objectives, paths
 
 
 class InputError(WorkflowError):
@@ -58,6 +58,8 @@ MODELS = {row.model: row for row in checked(sheets.read_models, config["models"]
 DATASETS = {row.dataset: row for row in checked(sheets.read_datasets, config["datasets"], schema("datasets"))}
 SOURCES = [name for name, row in DATASETS.items() if row.role == "source"]
 TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
+TWINS = objectives.twins(list(DATASETS.values()), config["conductance"]["objective"])
+COMPUTED = [*DATASETS, *TWINS]  # those whose conductance is computed
 RESULTS = config["results"]
 LOGS = paths.log_folder(RESULTS)
 
@@ -84,7 +86,7 @@ def either(names):
 # Models are many, and a pattern with all their names is slow: only fetch_model, which all others need, has it.
 wildcard_constraints:
     model="[^/]+",
-    dataset=either(DATASETS),
+    dataset=either(COMPUTED),
     target=either(TARGETS) or "[^/]+",
 
 
@@ -114,6 +116,11 @@ def inputs_of(row):
 def fingerprint_of(row):
     """What tells that a file behind a row changed; for a rule that runs in the head process, which alone asks."""
     return fingerprint.fingerprint(row, made=lambda path: path in made())
+
+
+def own(name):
+    """The dataset in the sheet that a computed one, itself or its twin without class names, is."""
+    return name.removesuffix(objectives.TWIN)
 
 
 def of_models(pattern, **wildcards):

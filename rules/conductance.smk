@@ -8,7 +8,7 @@ from vlmrank.models.registry import architectures
 def datasets_a_job(row):
     return resources.datasets_a_job(
         architectures().get(row.architecture, {}),
-        len(DATASETS),
+        len(COMPUTED),
         most=config["conductance"]["datasets_per_job"],
         minutes=config["conductance"]["job_minutes"],
         gpu=GPUS > 0,
@@ -20,9 +20,9 @@ CUT_ALIKE = {}
 for row in MODELS.values():
     CUT_ALIKE.setdefault(datasets_a_job(row), []).append(row.model)
 CHUNKS = [
-    (models, list(DATASETS)[start : start + size])
+    (models, COMPUTED[start : start + size])
     for size, models in sorted(CUT_ALIKE.items(), reverse=True)
-    for start in range(0, len(DATASETS), size)
+    for start in range(0, len(COMPUTED), size)
 ]
 
 
@@ -35,7 +35,7 @@ for number, (models, chunk) in enumerate(CHUNKS):
             name
         input:
             model="<results>/models/{model}.json",
-            datasets=expand("<results>/datasets/{dataset}.json", dataset=chunk),
+            datasets=expand("<results>/datasets/{dataset}.json", dataset=[own(name) for name in chunk]),
         output:
             expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=chunk),
         log:
@@ -52,6 +52,7 @@ for number, (models, chunk) in enumerate(CHUNKS):
             mem_mb=conductance_needs(len(chunk), "memory_mb"),
             runtime=conductance_needs(len(chunk), "minutes"),
         params:
+            datasets=chunk,
             options=identity.deciding_options(config["conductance"]),
             versions=identity.versions(),
             code=code(
@@ -61,6 +62,7 @@ for number, (models, chunk) in enumerate(CHUNKS):
                 "vlmrank.models.load:load_from_card",
                 "vlmrank.store:write_pair",
                 "vlmrank.store:read_json",
+                "vlmrank.workflow.objectives:cards_for",
             ),
         script:
             "../scripts/compute_conductance.py"

@@ -1,7 +1,7 @@
 # How much of a target's conductance a source leaves uncovered, all pairs of datasets of one model at once.
 rule compute_dcd:
     input:
-        pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=DATASETS),
+        pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=COMPUTED),
         alignment="<results>/alignment/{model}.h5",
     output:
         "<results>/dcd/{model}.h5",
@@ -18,6 +18,8 @@ rule compute_dcd:
         options=config["divergence"],
         code=code(
             "vlmrank.divergence:directional_conductance_divergence",
+            "vlmrank.divergence:of_one_objective",
+            "vlmrank.workflow.objectives:TWIN",
             "vlmrank.representation:represent",
             "vlmrank.store:write_dcd",
             "vlmrank.store:Divergences",

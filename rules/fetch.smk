@@ -44,6 +44,8 @@ rule prepare_dataset:
         "<logs>/prepare_dataset/{dataset}.log",
     benchmark:
         "<benchmarks>/prepare_dataset/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=either(DATASETS),
     conda:
         "../envs/cpu.yaml"
     params:

@@ -8,7 +8,7 @@ rule gather_pairs:
     input:
         models=of_models("<results>/models/{model}.json"),
         datasets=expand("<results>/datasets/{dataset}.json", dataset=DATASETS),
-        pairs=of_models("<results>/conductance/{model}/{dataset}.h5", dataset=DATASETS),
+        pairs=of_models("<results>/conductance/{model}/{dataset}.h5", dataset=COMPUTED),
         accuracy=of_models("<results>/accuracy/{model}/{dataset}.json", dataset=MEASURED),
         alignment=of_models("<results>/alignment/{model}.h5"),
         peers=of_models("<results>/peers/{model}/{dataset}.h5", dataset=DATASETS) if LABELLED else [],
@@ -28,11 +28,13 @@ rule gather_pairs:
     params:
         models=list(MODELS),
         datasets=list(DATASETS),
+        computed=COMPUTED,
         measured=MEASURED,
         max_lost=config["images"]["max_lost"],
         code=code(
             "vlmrank.accuracy.measured:judge",
             "vlmrank.evaluation.peer_features:read_features",
+            "vlmrank.workflow.objectives:TWIN",
             "vlmrank.store:read_pair_attributes",
             "vlmrank.store:write_csv",
             "vlmrank.store:FAILED",

@@ -8,6 +8,7 @@ from vlmrank.predictions import prediction_statistics
 from vlmrank.representation import represent
 from vlmrank.store import Alignment, read_pair, write_alignment, write_csv
 from vlmrank.workflow.job_log import announce, job
+from vlmrank.workflow.objectives import TWIN
 
 
 def main(snakemake) -> None:
@@ -15,16 +16,17 @@ def main(snakemake) -> None:
     names, options = snakemake.params.datasets, snakemake.params.options
     pairs = dict(zip(names, map(read_pair, snakemake.input.pairs), strict=True))
     tasks = {name: represent(list(pair.blocks.values())) for name, pair in pairs.items() if pair.ok}
-    sources = [tasks[name] for name in snakemake.params.sources if name in tasks] or list(tasks.values())
-    profiles = np.stack([task.block_profile for task in sources]) if sources else np.ones((1, 0))
-    prior = block_prior(profiles, depth=options["depth"]) if sources else np.empty(0)
+    objective = {name: str(pairs[name].attributes["objective"]) for name in tasks}
+    priors = {kind: _prior(tasks, objective, kind, snakemake.params.sources, options) for kind in objective.values()}
+    prior = next(iter(priors.values()), np.empty(0))
     importance, marginal_error = np.full((len(names), len(prior)), np.nan), np.full(len(names), np.nan)
     iterations, reasons = np.zeros(len(names), np.int64), [""] * len(names)
     for row, name in enumerate(names):
         if name not in tasks:
             continue
         try:
-            found = align_blocks(tasks[name].block_mass, prior, epsilon=options["epsilon"], rho=float(options["rho"]))
+            own = priors[objective[name]]
+            found = align_blocks(tasks[name].block_mass, own, epsilon=options["epsilon"], rho=float(options["rho"]))
         except AlignmentError as error:
             announce(f"{snakemake.wildcards.model} on {name}: FAILED: {error}")
             iterations[row], reasons[row] = -1, str(error)
@@ -44,6 +46,13 @@ def main(snakemake) -> None:
     ]
     columns = ["model", "dataset", "mutual_information", "confidence", "entropy", "n"]
     write_csv(snakemake.output.predictions, pd.DataFrame(rows, columns=columns))
+
+
+def _prior(tasks, objective, kind: str, sources, options) -> np.ndarray:
+    """The prior over blocks from the sources of one objective, or from all datasets of it where there is no source."""
+    alike = {name: task for name, task in tasks.items() if objective[name] == kind}
+    chosen = [task for name, task in alike.items() if name.removesuffix(TWIN) in sources] or list(alike.values())
+    return block_prior(np.stack([task.block_profile for task in chosen]), depth=options["depth"])
 
 
 if "snakemake" in globals():

@@ -4,6 +4,7 @@ from vlmrank.jobs.compute_conductance import compute_conductance
 from vlmrank.jobs.pool import JobSettings
 from vlmrank.store import read_json
 from vlmrank.workflow.job_log import announce, job
+from vlmrank.workflow.objectives import cards_for
 from vlmrank.workflow.resources import given
 
 
@@ -18,7 +19,7 @@ def main(snakemake) -> None:
     )
     compute_conductance(
         read_json(snakemake.input.model),
-        [read_json(path) for path in snakemake.input.datasets],
+        cards_for([read_json(path) for path in snakemake.input.datasets], snakemake.params.datasets),
         snakemake.output,
         snakemake.params.options,
         settings,

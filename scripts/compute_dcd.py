@@ -2,22 +2,24 @@
 
 import numpy as np
 
-from vlmrank.divergence import directional_conductance_divergence
+from vlmrank.divergence import directional_conductance_divergence, of_one_objective
 from vlmrank.representation import represent
 from vlmrank.store import Divergences, read_alignment, read_pair, write_dcd
 from vlmrank.workflow.job_log import job
+from vlmrank.workflow.objectives import TWIN
 
 
 def main(snakemake) -> None:
     """Compute the directional divergences between all datasets of one model."""
     alignment = read_alignment(snakemake.input.alignment)
     usable = np.isfinite(alignment.importance).all(axis=1) & (alignment.importance.shape[1] > 0)
-    tasks = [
-        represent(list(read_pair(path).blocks.values())) if row_usable else None
-        for path, row_usable in zip(snakemake.input.pairs, usable, strict=True)
-    ]
+    pairs = [read_pair(path) for path in snakemake.input.pairs]
+    tasks = [represent(list(pair.blocks.values())) if fit else None for pair, fit in zip(pairs, usable, strict=True)]
     found = directional_conductance_divergence(tasks, alignment.importance, **snakemake.params.options)
-    write_dcd(snakemake.output[0], Divergences(alignment.datasets, found.dcd, found.per_image))
+    objectives = [str(pair.attributes["objective"]) if pair.ok else "" for pair in pairs]
+    dcd, per_image = of_one_objective(found.dcd, found.per_image, alignment.datasets, objectives, twin=TWIN)
+    datasets = [name for name in alignment.datasets if not name.endswith(TWIN)]
+    write_dcd(snakemake.output[0], Divergences(datasets, dcd, per_image))
 
 
 if "snakemake" in globals():

@@ -7,6 +7,7 @@ from vlmrank.errors import LEFT_OUT, RUN_AGAIN
 from vlmrank.evaluation.peer_features import read_features
 from vlmrank.store import FAILED, read_alignment, read_json, read_pair, write_csv
 from vlmrank.workflow.job_log import job
+from vlmrank.workflow.objectives import TWIN
 
 
 def main(snakemake) -> None:
@@ -23,12 +24,25 @@ def main(snakemake) -> None:
             if card["status"] == FAILED:
                 rows.append((stage, *((name, "") if stage == "fetch" else ("", name)), FAILED, card["reason"], 0.0))
             elif card.get("notes"):
-                rows.append((stage, "", name, card["status"], LEFT_OUT + "; ".join(card["notes"]), 0.0))
-    pairs = ((model, dataset) for model in models for dataset in datasets)
+                rows.append(
+                    (
+                        stage,
+                        "",
+                        name,
+                        card["status"],
+                        LEFT_OUT + "; ".join(note.removeprefix(LEFT_OUT) for note in card["notes"]),
+                        0.0,
+                    )
+                )
+    pairs = ((model, dataset) for model in models for dataset in snakemake.params.computed)
     for (model, dataset), path in zip(pairs, snakemake.input.pairs, strict=True):
         pair = read_pair(path, blocks=False)
         found = pair.attributes
-        told = {one["id"] for one in cards[dataset].get("failed_images") or [] if RUN_AGAIN not in one["reason"]}
+        told = {
+            one["id"]
+            for one in cards[dataset.removesuffix(TWIN)].get("failed_images") or []
+            if RUN_AGAIN not in one["reason"]
+        }
         lost = "; ".join(f"image {name}: {why}" for name, why in pair.failed_images.items() if name not in told)
         reason = found["reason"] if found["status"] == FAILED else LEFT_OUT + lost if lost else ""
         rows.append(("conductance", model, dataset, found["status"], reason, found["seconds"]))

@@ -356,7 +356,7 @@ def _(folder):
     FOLDERS,
     "Folders that a system left (`__MACOSX`, `@eaDir`, hidden ones)",
     SAID,
-    "classes cat, dog, … left out: 2 folders of the system (@eaDir, __MACOSX)",
+    "classes cat, dog, … left out: folders of the system: 2 (@eaDir, __MACOSX)",
 )
 def _(folder):
     names = ("cat/0.png", "dog/0.png", "__MACOSX/0.png", "@eaDir/0.png", ".ipynb_checkpoints/0.png", "cat/@eaDir/1.png")
@@ -371,7 +371,7 @@ def _(folder):
     return datasets(folder, f"{ROWS}d\tsource\tfolder\t@d\t\t@c.txt\n")
 
 
-@case(FOLDERS, "An empty class folder", SAID, "classes cat, dog, … left out: 1 folders without an image (emu)")
+@case(FOLDERS, "An empty class folder", SAID, "classes cat, dog, … left out: folders without an image: 1 (emu)")
 def _(folder):
     (folder / "d" / "emu").mkdir(parents=True)
     return dataset(Path(put(folder / "d", "cat/0.png", "dog/0.png")))
@@ -381,7 +381,7 @@ def _(folder):
     FOLDERS,
     "Files that are no images by their names",
     SAID,
-    "2 images, … left out: 2 files that are no images by their names (README, notes.txt)",
+    "2 images, … left out: files that are no images by their names: 2 (README, notes.txt)",
 )
 def _(folder):
     write(folder, "d/notes.txt", "x")
@@ -477,7 +477,7 @@ def _(folder):
     return listed(folder, "path,label\n0.png,cat\n1.png,\n2.png,dog\n", classes=["cat", "dog"], role="target")
 
 
-@case(LISTS, "An image twice with one label", SAID, "2 images, … left out: 1 rows that repeat an image (0.png)")
+@case(LISTS, "An image twice with one label", SAID, "2 images, … left out: rows that repeat an image: 1 (0.png)")
 def _(folder):
     return listed(folder, "path,label\n0.png,cat\n1.png,dog\n0.png,cat\n", classes=["cat", "dog"])
 
@@ -556,7 +556,7 @@ def _(folder):
     TARS,
     "Names with a second dot: `scan.1.png`",
     SAID,
-    "2 images, … left out: 1 images whose name has a second dot … (scan.1.png)",
+    "2 images, … left out: images whose name has a second dot …: 1 (scan.1.png)",
 )
 def _(folder):
     path = tar(folder / "0.tar", [("x", picture(1), 0), ("y", picture(2), 1), ("scan.1", picture(3), None)])

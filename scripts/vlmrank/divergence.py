@@ -174,3 +174,42 @@ def pair_divergence(
     """
     both = np.stack([importance, importance])
     return float(directional_conductance_divergence([source, target], both, **options).dcd[0, 1])
+
+
+def of_one_objective(
+    dcd: np.ndarray, per_image: np.ndarray, names: Sequence[str], objectives: Sequence[str], *, twin: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divergences between the datasets themselves, each from two pairs of the same objective; nan where there are none.
+
+    Parameters
+    ----------
+    dcd : [N, N], row = source, column = target.
+    per_image : [N, N, K].
+    names : N datasets; one that ends in `twin` is the dataset of the name before it under another objective.
+    objectives : N; empty for a pair that failed.
+    twin : the ending.
+
+    Returns
+    -------
+    [T, T] and [T, T, K] for the T datasets that are no twins, in their order.
+
+    Examples
+    --------
+    >>> dcd = np.array([[0.0, 9.0, 9.0], [9.0, 0.0, 3.0], [9.0, 4.0, 0.0]])
+    >>> names, objectives = ["cars", "mine", "cars@e"], ["zero-shot", "embedding", "embedding"]
+    >>> of_one_objective(dcd, dcd[..., None], names, objectives, twin="@e")[0]
+    array([[0., 4.],
+           [3., 0.]])
+    """
+    place = {name: index for index, name in enumerate(names)}
+    own = [index for index, name in enumerate(names) if not name.endswith(twin)]
+    other = [place.get(names[index] + twin, index) for index in own]
+    picked, shares = dcd[np.ix_(own, own)], per_image[np.ix_(own, own)]
+    for row, (source, source_twin) in enumerate(zip(own, other, strict=True)):
+        for column, (target, target_twin) in enumerate(zip(own, other, strict=True)):
+            if not objectives[source] or not objectives[target] or objectives[source] == objectives[target]:
+                continue
+            alike = objectives[source_twin] == objectives[target_twin]
+            picked[row, column] = dcd[source_twin, target_twin] if alike else np.nan
+            shares[row, column] = per_image[source_twin, target_twin] if alike else np.nan
+    return picked, shares

@@ -129,6 +129,14 @@ def test_thin_evidence_is_said(tmp_path):
     assert found.confidence == "low"
 
 
+def test_what_class_names_would_add_is_said(tmp_path, results):
+    folder = synthetic.write_results(tmp_path / "results", models=8, datasets=9)
+    card = folder / "datasets" / "target_0.json"
+    store.write_json(card, store.read_json(card) | {"classes": []})
+    assert "With a file of class names" in page_of(folder)
+    assert "With a file of class names" not in page_of(results)
+
+
 def test_pooled_divergence_leaves_out_what_is_missing():
     names = ["a", "b"]
     one = store.Divergences(names, np.array([[0, 1.0], [np.nan, 0]]), np.zeros((2, 2, 1)))

@@ -166,6 +166,7 @@ def _free(folder: str) -> str:
 def show_size(options: argparse.Namespace) -> int:
     """Print jobs, downloads, GPU hours and disk of a configuration, with the formulas."""
     from vlmrank.models.registry import architectures
+    from vlmrank.workflow.objectives import twins
 
     try:
         given = yaml.safe_load(Path(options.config).read_text(encoding="utf-8")) or {}
@@ -174,18 +175,21 @@ def show_size(options: argparse.Namespace) -> int:
     config = check_config(given, _schema("config"), files=[options.config])
     models = read_models(config["models"], _schema("models"))
     datasets = read_datasets(config["datasets"], _schema("datasets"))
+    again = twins(datasets, config["conductance"]["objective"])
     sizes = architectures()
     known = [sizes.get(row.architecture) or {} for row in models]
     figures = run_size(
         [ModelSize(**{field.name: row.get(field.name) for field in fields(ModelSize)}) for row in known],
         datasets=len(datasets),
         targets=sum(row.role == "target" for row in datasets),
+        twins=len(again),
         config=config,
         tflops=options.tflops,
         measured_images=options.measured_images if config["accuracy"]["measure"] else 0,
     )
     sources = sum(row.role == "source" for row in datasets)
-    print(f"{options.config}: {len(models)} models, {len(datasets)} datasets ({sources} sources)")
+    twice = f", {len(again)} of them computed a second time without class names" if again else ""
+    print(f"{options.config}: {len(models)} models, {len(datasets)} datasets ({sources} sources){twice}")
     print(_table([("what", "how much"), *((figure.what, figure.text) for figure in figures)]))
     if options.formulas:
         print(*(f"{figure.what} = {figure.formula}" for figure in figures), sep="\n")

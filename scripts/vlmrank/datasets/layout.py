@@ -175,15 +175,15 @@ def check_splits(path: str | os.PathLike[str], folders: Sequence[str]) -> None:
 
 
 def counted(reasons: Mapping[str, Sequence[str]]) -> list[str]:
-    """What was left out, one sentence a reason with the number and the first names.
+    """What was left out, one phrase a reason with the number and the first names.
 
     Examples
     --------
     >>> counted({"hidden": ["a", "b", "c"], "empty": []})
-    ['3 hidden (a, b, ...)']
+    ['hidden: 3 (a, b, ...)']
     """
     return [
-        f"{len(names)} {reason} ({', '.join([*names[:2], *(['...'] if len(names) > 2 else [])])})"
+        f"{reason}: {len(names)} ({', '.join([*names[:2], *(['...'] if len(names) > 2 else [])])})"
         for reason, names in reasons.items()
         if names
     ]

@@ -163,3 +163,11 @@ def listed_images(path: str) -> list[str]:
     column = _column(names, PATH_COLUMNS, path)
     images = [row.get(column) for row in rows if column is not None]
     return [str(Path(path).parent / image) for image in images if isinstance(image, str)]
+
+
+def list_has_names(path: str) -> bool:
+    """Whether the labels of a list are class names."""
+    names, rows = _rows_of_list(Path(path))
+    column = _column(names, (*LABEL_COLUMNS, INDEX_COLUMN), path)
+    values = [value for value in (_label_text(row.get(column)) for row in rows) if value] if column else []
+    return column != INDEX_COLUMN and not all(re.fullmatch(r"[0-9]+", value) for value in values)

@@ -17,10 +17,12 @@ from vlmrank.datasets.layout import (
     is_image_file,
     is_system_folder,
 )
-from vlmrank.datasets.lists import read_list
+from vlmrank.datasets.lists import list_has_names, read_list
 from vlmrank.datasets.prompts import same_text
-from vlmrank.datasets.tars import read_tars
+from vlmrank.datasets.tars import HUB, read_tars, tars_have_names
 from vlmrank.errors import VlmrankError
+
+__all__ = ["HUB", "brings_names", "read_source"]
 
 
 def read_source(
@@ -130,3 +132,19 @@ def _read_torchvision(path: str, classes: Sequence[str], cache: str | os.PathLik
         for index, label in enumerate(labels)
     ]
     return source_of(items, classes=own)
+
+
+def brings_names(kind: str, path: str) -> bool:
+    """Whether a source on this machine brings class names, by a quick look: no image is opened and no tree walked.
+
+    A source that cannot be looked at is taken to bring some; its own job reports what is wrong.
+    """
+    try:
+        if kind == "folder":
+            entries = list(os.scandir(path))
+            return sum(entry.is_dir() and not is_system_folder(entry.name) for entry in entries) > 1
+        if kind == "csv":
+            return list_has_names(path)
+        return tars_have_names(path)
+    except (OSError, VlmrankError):
+        return True

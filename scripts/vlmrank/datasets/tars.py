@@ -130,3 +130,9 @@ def _tar_members(file: str, *, prefix: str) -> tuple[list[Item], dict[str, list[
         ".cls members that are no index": wordy,
     }
     return [Item(prefix + key, place, labels.get(key, -1)) for key, place in images.items()], left_out
+
+
+def tars_have_names(path: str) -> bool:
+    """Whether class names lie beside the tars."""
+    files, meta = _tar_set(path)
+    return bool(files) and (meta / "classnames.txt").is_file()

@@ -265,7 +265,25 @@ def _evidence(
                 target=target,
             )
         )
+    checks += _class_names(run, target, known=record is not None)
     return checks
+
+
+def _class_names(run: Run, target: str, *, known: bool) -> list[Check]:
+    """What class names would add, for a target without any whose images were looked at."""
+    card = next((card for card in run.datasets if card["dataset"] == target), {})
+    if card.get("classes") or not run.quality or card.get("status") == store.FAILED:
+        return []
+    other = " The record on known tasks was measured with class names." if known else ""
+    return [
+        Check(
+            "Class names",
+            1,
+            f"The task has none: models are compared by what their image towers do, not by what they predict.{other}",
+            "With a file of class names (column classes of the datasets sheet) predictions on them count as well.",
+            target=target,
+        )
+    ]
 
 
 def _confidence(picks: list[Pick], checks: list[Check]) -> str:

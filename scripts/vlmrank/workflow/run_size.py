@@ -62,6 +62,7 @@ def run_size(
     *,
     datasets: int,
     targets: int,
+    twins: int = 0,
     config: Mapping[str, Any],
     downloads: float | None = None,
     classes: int = 100,
@@ -75,6 +76,7 @@ def run_size(
     ----------
     models : of the models sheet.
     datasets, targets : rows of the datasets sheet, and those among them of the role target.
+    twins : datasets that are computed a second time, without class names.
     config : the configuration with its defaults filled in.
     downloads : bytes that are not in the cache yet; None takes four bytes a parameter.
     classes, embed_dim : means, for the size of a pair file.
@@ -82,12 +84,12 @@ def run_size(
         on an A100 (its peak is 19.5); bfloat16 reaches several times as much.
     measured_images : labelled images over all datasets whose accuracy is measured.
     """
-    m, d = len(models), datasets
+    m, d, computed = len(models), datasets, datasets + twins
     k, n = config["images"]["per_dataset"], config["conductance"]["points"]
     section = config["conductance"]
     limits = {"most": section["datasets_per_job"], "minutes": section["job_minutes"], "gpu": section["device"] != "cpu"}
-    at_once = [datasets_a_job(vars(model), d, images=k, points=n, **limits) for model in models]
-    chunks = [math.ceil(d / count) if d else 0 for count in at_once]
+    at_once = [datasets_a_job(vars(model), computed, images=k, points=n, **limits) for model in models]
+    chunks = [math.ceil(computed / count) if d else 0 for count in at_once]
     measured = m if measured_images else 0
     jobs = sum(chunks) + 4 * m + d + measured + targets + GATHERS
     gpu_jobs = sum(chunks) + measured
@@ -95,7 +97,7 @@ def run_size(
     passes = k * 2 * (n + 1) + (
         PROBE_NODES * min(PROBE_IMAGES, k) if config["conductance"]["nodes"] == "arc-length" else 0
     )
-    compute = sum(flops) * (d * passes + measured_images) / (tflops * 1e12)
+    compute = sum(flops) * (computed * passes + measured_images) / (tflops * 1e12)
     sizes = [4 * value for value in _known([model.parameters for model in models])]
     starts = zip(chunks, sizes, strict=True)
     loading = sum(count * (START_SECONDS + size / LOAD_BYTES_PER_SECOND) for count, size in starts)
@@ -103,7 +105,7 @@ def run_size(
     arrays = [
         4 * (k * (c + b + embed_dim + classes) + classes * embed_dim) for c, b in zip(channels, blocks, strict=True)
     ]
-    disk = 2 * d * (sum(arrays) + m * FILE_OVERHEAD)  # once in the results folder, once in the store
+    disk = 2 * computed * (sum(arrays) + m * FILE_OVERHEAD)  # once in the results folder, once in the store
     matrices = m * 8 * d * d * (k + 1)
     weights = sum(sizes) if downloads is None else downloads
     hours = (compute + loading) / 3600
