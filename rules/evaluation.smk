@@ -67,6 +67,8 @@ if LABELLED:
 rule gather_evidence:
     input:
         pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=DATASETS),
+        alignment="<results>/alignment/{model}.h5",
+        dcd="<results>/dcd/{model}.h5",
         peers=expand("<results>/peers/{{model}}/{dataset}.h5", dataset=DATASETS) if LABELLED else [],
         classes="<results>/classes.h5" if LABELLED else [],
     output:
@@ -99,6 +101,8 @@ rule gather_evidence:
             "vlmrank.evaluation.peer_features:read_features",
             "vlmrank.evaluation.class_similarity:read_relations",
             "vlmrank.store:read_pair",
+            "vlmrank.store:read_alignment",
+            "vlmrank.store:read_dcd",
         ),
     script:
         "../scripts/gather_evidence.py"

@@ -33,6 +33,8 @@ rule rank_models:
             "vlmrank.ranking:ranking_table",
             "vlmrank.predictions:align_logits",
             "vlmrank.predictions:committee_agreement",
+            "vlmrank.predictions:common_images",
+            "vlmrank.by_image",
             "vlmrank.store:write_csv",
             "vlmrank.store:read_csv",
             "vlmrank.store:read_dcd",

@@ -3,7 +3,7 @@
 from vlmrank.evaluation.class_similarity import read_relations
 from vlmrank.evaluation.evidence import add_peers, gather_evidence, write_evidence
 from vlmrank.evaluation.peer_features import read_features
-from vlmrank.store import read_pair
+from vlmrank.store import read_alignment, read_dcd, read_pair
 from vlmrank.workflow.job_log import job
 
 
@@ -20,6 +20,7 @@ def main(snakemake) -> None:
         seed=params.seed,
         variants=params.variants,
         variant_draws=params.variant_draws,
+        known=(read_alignment(snakemake.input.alignment), read_dcd(snakemake.input.dcd)),
     )
     if snakemake.input.peers:
         evidence = add_peers(

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from vlmrank.predictions import align_logits, committee_agreement
+from vlmrank.by_image import mean_by_image, place_by_image, stack_by_image
+from vlmrank.predictions import align_logits, committee_agreement, common_images
 from vlmrank.ranking import NO_ACCURACY, aggregate_ranks, ranking_table
 from vlmrank.store import FAILED, read_csv, read_dcd, read_json, read_pair, read_pair_attributes, write_csv
 from vlmrank.workflow.job_log import announce, job, recommendation
@@ -18,15 +19,17 @@ def main(snakemake) -> None:
     order = [[list(one.datasets).index(name) for name in sources] for one in found]
     column = [list(one.datasets).index(target) for one in found]
     dcd = np.stack([one.dcd[rows, at] for one, rows, at in zip(found, order, column, strict=True)])
-    per_image = np.full((*dcd.shape, max(one.per_image.shape[2] for one in found)), np.nan)
-    for index, (one, rows, at) in enumerate(zip(found, order, column, strict=True)):
-        per_image[index, :, : one.per_image.shape[2]] = one.per_image[rows, at]
     table = read_csv(snakemake.input.accuracy).pivot(index="model", columns="dataset", values="acc1")
     accuracy = table.reindex(index=models, columns=sources).to_numpy(np.float64)
     weighting = {"kappa": options["kappa"], "shrink": options["shrink"]}
     pairs = [read_pair(path) for path in snakemake.input.pairs]
+    shares = [one.per_image[rows, at] for one, rows, at in zip(found, order, column, strict=True)]
+    per_image, images = stack_by_image(shares, [pair.image_id for pair in pairs])
     logits = align_logits([pair.logits for pair in pairs], [pair.predicted_id for pair in pairs])
     agreement = committee_agreement(logits, aggregate_ranks(accuracy, dcd, **weighting).score)
+    predicted = common_images([pair.logits for pair in pairs], [pair.predicted_id for pair in pairs])
+    if set(predicted) <= set(images):  # the bootstrap then draws them together
+        agreement = place_by_image(agreement, predicted, images)
     extra = agreement if np.isfinite(agreement).any() else None
     result = aggregate_ranks(
         accuracy,
@@ -43,7 +46,7 @@ def main(snakemake) -> None:
     reasons = [_reason(*paths, known) for *paths, known in zip(*files, accuracy, strict=True)]
     ranking = ranking_table(result, models, reasons)
     ranking["fused"] = result.fused[ranking.index]
-    ranking["agreement"] = agreement.mean(axis=1)[ranking.index] if agreement.shape[1] else np.nan
+    ranking["agreement"] = mean_by_image(agreement)[ranking.index]
     write_csv(snakemake.output.ranking, ranking)
     weights = pd.DataFrame(
         {

@@ -15,7 +15,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "scripts" / "vlmrank"
 ROOMS = (
     *("errors", "text", "files", "textfile"),
-    *("representation", "alignment", "divergence", "ranking", "predictions", "metrics"),
+    *("representation", "alignment", "divergence", "ranking", "predictions", "by_image", "metrics"),
     *("store", "models", "datasets", "conductance", "accuracy", "zoo"),
     *("baselines", "evaluation", "answer", "published"),
     *("workflow", "jobs", "report", "demo", "cli"),

@@ -58,6 +58,20 @@ def prediction_statistics(logits: np.ndarray) -> dict[str, float]:
     }
 
 
+def _kept(logits: Sequence[np.ndarray | None]) -> list[bool]:
+    """Which models' logits can be compared: those with the commonest number of classes."""
+    classes = Counter(values.shape[1] for values in logits if values is not None and np.size(values))
+    usual = max(classes, key=classes.get) if classes else None
+    return [values is not None and np.size(values) > 0 and values.shape[1] == usual for values in logits]
+
+
+def common_images(logits: Sequence[np.ndarray | None], image_ids: Sequence[Sequence[str]]) -> list[str]:
+    """The images that every model has, as `align_logits` orders them; arguments as there."""
+    lists = [list(ids) for ids, keep in zip(image_ids, _kept(logits), strict=True) if keep]
+    everywhere = set.intersection(*map(set, lists)) if lists else set()
+    return [name for name in lists[0] if name in everywhere] if lists else []
+
+
 def align_logits(logits: Sequence[np.ndarray | None], image_ids: Sequence[Sequence[str]]) -> list[np.ndarray | None]:
     """Logits of all models on the images that every model has, in one order; None for models that have none.
 
@@ -70,14 +84,7 @@ def align_logits(logits: Sequence[np.ndarray | None], image_ids: Sequence[Sequen
     -------
     M arrays [K, classes] or None; all None where no image is common to all.
     """
-    classes = Counter(values.shape[1] for values in logits if values is not None and np.size(values))
-    if not classes:
-        return [None] * len(logits)
-    usual = max(classes, key=classes.get)
-    kept = [values is not None and np.size(values) > 0 and values.shape[1] == usual for values in logits]
-    lists = [list(ids) for ids, keep in zip(image_ids, kept, strict=True) if keep]
-    everywhere = set.intersection(*map(set, lists))
-    common = [name for name in lists[0] if name in everywhere]
+    kept, common = _kept(logits), common_images(logits, image_ids)
     if not common:
         return [None] * len(logits)
     places = [

@@ -5,6 +5,7 @@ One file a model, so that a new model adds its file and changes no other. T data
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,12 +21,12 @@ from vlmrank.baselines.base import Evidence
 from vlmrank.baselines.statistics import unlabelled_statistics
 from vlmrank.baselines.transferability import labelled_scores
 from vlmrank.divergence import directional_conductance_divergence
-from vlmrank.errors import VlmrankError
+from vlmrank.errors import RUN_AGAIN, VlmrankError
 from vlmrank.evaluation.class_similarity import ClassRelations
 from vlmrank.evaluation.peer_features import PeerFeatures
 from vlmrank.predictions import prediction_statistics
 from vlmrank.representation import Representation, represent
-from vlmrank.store import UTF8, Pair, create_hdf5, open_hdf5
+from vlmrank.store import UTF8, Alignment, Divergences, Pair, create_hdf5, open_hdf5
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def draw_images(available: int, *, images: int | None, draw: int, seed: int) -> 
 def importance_of(
     tasks: Sequence[Representation | None], is_source: Sequence[bool], *, epsilon: float, rho: float | str, depth: float
 ) -> np.ndarray:
-    """Block importance [T, B] of every dataset as target; nan rows for missing datasets.
+    """Block importance [T, B] of every dataset as target; nan rows for missing ones and those that cannot be aligned.
 
     The prior is the mean profile of the sources among `tasks` (of all, where none of them is a source).
     """
@@ -81,8 +82,15 @@ def importance_of(
     importance = np.full((len(tasks), len(prior)), np.nan)
     for index, task in enumerate(tasks):
         if task is not None:
-            importance[index] = align_blocks(task.block_mass, prior, epsilon=epsilon, rho=float(rho)).importance
+            with contextlib.suppress(AlignmentError):  # the stage that aligns says so
+                importance[index] = align_blocks(task.block_mass, prior, epsilon=epsilon, rho=float(rho)).importance
     return importance
+
+
+def _aligned(tasks: Sequence[Representation | None], importance: np.ndarray) -> list[Representation | None]:
+    """The representations that have an importance."""
+    known = np.isfinite(importance).all(axis=1) & (importance.shape[1] > 0)
+    return [task if there else None for task, there in zip(tasks, known, strict=True)]
 
 
 def jensen_shannon_divergence(tasks: Sequence[Representation | None], importance: np.ndarray) -> np.ndarray:
@@ -137,7 +145,7 @@ def embedding_divergence(embeddings: Sequence[np.ndarray | None]) -> np.ndarray:
 
 
 def divergences_of(
-    tasks: Sequence[Representation | None], importance: np.ndarray, **divergence: Any
+    tasks: Sequence[Representation | None], importance: np.ndarray, dcd: np.ndarray | None = None, **divergence: Any
 ) -> dict[str, np.ndarray]:
     """DCD and its counterparts [T, T] on the same representation; all nan where no dataset is there.
 
@@ -145,9 +153,10 @@ def divergences_of(
     ----------
     tasks : T representations of one model, None for a failed pair.
     importance : [T, B], as `importance_of` gives it.
+    dcd : where it is known already.
     divergence : settings of `vlmrank.divergence.directional_conductance_divergence`.
     """
-    dcd = dcd_of(tasks, importance, **divergence)
+    dcd = dcd_of(tasks, importance, **divergence) if dcd is None else dcd
     uniform = np.where(np.isnan(importance), np.nan, 1.0 / max(importance.shape[1], 1))
     return {
         "dcd": dcd,
@@ -163,6 +172,23 @@ def dcd_of(tasks: Sequence[Representation | None], importance: np.ndarray, **div
     if all(task is None for task in tasks):
         return np.full((len(tasks), len(tasks)), np.nan)
     return directional_conductance_divergence(tasks, importance, **divergence).dcd
+
+
+def _by_name(known: tuple[Alignment, Divergences], datasets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Importance and DCD of these datasets in this order.
+
+    Raises
+    ------
+    VlmrankError : one is not there.
+    """
+    alignment, divergences = known
+    found = []
+    for one in known:
+        lacking = [name for name in datasets if name not in one.datasets]
+        if lacking:
+            raise VlmrankError(f"the alignment or the divergences lack {', '.join(lacking)}: {RUN_AGAIN}")
+        found.append([list(one.datasets).index(name) for name in datasets])
+    return alignment.importance[found[0]], divergences.dcd[np.ix_(found[1], found[1])]
 
 
 def _usable(pair: Pair | None) -> bool:
@@ -197,6 +223,7 @@ def gather_evidence(
     seed: int = 0,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     variant_draws: int = 3,
+    known: tuple[Alignment, Divergences] | None = None,
 ) -> ModelEvidence:
     """Divergences and prediction statistics of one model for each draw of the images.
 
@@ -210,10 +237,7 @@ def gather_evidence(
     seed : of the draws.
     variants : name -> settings that replace these (`alignment`, `divergence`, `images`), for ablations.
     variant_draws : variants are computed for the first so many draws.
-
-    Raises
-    ------
-    VlmrankError : an alignment did not converge.
+    known : what was computed of all images with the same settings; it is taken, by the names of the datasets.
     """
     is_source = [name in set(sources) for name in pairs]
     found: dict[str, list[np.ndarray]] = {}
@@ -229,27 +253,27 @@ def gather_evidence(
                 empty = np.full((draws, len(pairs)), np.nan)
                 statistics.setdefault(name + suffix, empty)[draw, column] = value
 
-    try:
-        for draw in range(draws):
-            tasks, embeddings, logits = _drawn(pairs, images=images, draw=draw, seed=seed)
-            keep(logits, embeddings, draw, "")
-            importance = importance_of(tasks, is_source, **alignment)
-            one = divergences_of(tasks, importance, **divergence)
-            one["embedding"] = embedding_divergence(embeddings)
-            for name, changed in (variants or {}).items() if draw < variant_draws else ():
-                if not set(changed) - {"ranking"}:
-                    continue
-                other, weights = tasks, importance
-                if "images" in changed:
-                    other, embedded, logits = _drawn(pairs, images=changed["images"], draw=draw, seed=seed)
-                    keep(logits, embedded, draw, f"[{name}]")
-                if "images" in changed or "alignment" in changed:
-                    weights = importance_of(other, is_source, **{**alignment, **changed.get("alignment", {})})
-                one[f"dcd[{name}]"] = dcd_of(other, weights, **{**divergence, **changed.get("divergence", {})})
-            for name, values in one.items():
-                found.setdefault(name, []).append(values)
-    except AlignmentError as error:
-        raise VlmrankError(str(error)) from error
+    whole = _by_name(known, list(pairs)) if known is not None and images is None else None
+    for draw in range(draws):
+        tasks, embeddings, logits = _drawn(pairs, images=images, draw=draw, seed=seed)
+        keep(logits, embeddings, draw, "")
+        importance, dcd = whole or (importance_of(tasks, is_source, **alignment), None)
+        tasks = _aligned(tasks, importance)
+        one = divergences_of(tasks, importance, dcd, **divergence)
+        one["embedding"] = embedding_divergence(embeddings)
+        for name, changed in (variants or {}).items() if draw < variant_draws else ():
+            if not set(changed) - {"ranking"}:
+                continue
+            other, weights = tasks, importance
+            if "images" in changed:
+                other, embedded, logits = _drawn(pairs, images=changed["images"], draw=draw, seed=seed)
+                keep(logits, embedded, draw, f"[{name}]")
+            if "images" in changed or "alignment" in changed:
+                weights = importance_of(other, is_source, **{**alignment, **changed.get("alignment", {})})
+                other = _aligned(other, weights)
+            one[f"dcd[{name}]"] = dcd_of(other, weights, **{**divergence, **changed.get("divergence", {})})
+        for name, values in one.items():
+            found.setdefault(name, []).append(values)
     divergences = {name: np.stack(values) for name, values in found.items()}
     with_logits = [pair if _usable(pair) and pair.logits is not None else None for pair in pairs.values()]
     counts = [0 if pair is None else len(pair.logits) for pair in with_logits]
