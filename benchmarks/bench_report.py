@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from vlmrank import baselines
+from vlmrank.errors import VlmrankError
 from vlmrank.evaluation.evaluate import HIGHER_IS_BETTER, differences, ratio_of_means, summarise
 from vlmrank.evaluation.scores import Scores, draw_halves, interval_over_models, metric_on_halves, read_scores
 from vlmrank.store import read_csv, write_json
@@ -189,6 +191,8 @@ def ratios(run: Run, methods: Sequence[str], reference: str = SWAB) -> pd.DataFr
 
 def bench_report(run: Run, *, shipped: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the page says, ready for JSON."""
+    if shipped not in set(run.metrics["method"]):
+        raise VlmrankError(f"the run did not evaluate {shipped!r}, which it ranks by: see its log for the reason")
     rows = table_rows(run, shipped)
     present = [name for name in run.methods.index if name in set(run.metrics["method"])]
     figure = [name for name in present if run.group(name) == "peer" and not name.startswith("average_rank+")]
@@ -220,6 +224,30 @@ def bench_report(run: Run, *, shipped: str, settings: Mapping[str, Any]) -> dict
         "siblings": _records(siblings(run, rows)),
         "ratios": _records(ratios(run, ours)),
     }
+
+
+def variants(results: Path, run: Run) -> pd.DataFrame:
+    """variant, method, split, mean, difference, ci_low, ci_high: NDCG@5 under each changed setting, and beside the run.
+
+    Settings of the conductance ran on a part of the zoo, in `<results>-<setting>`: their difference is to `-base`.
+    """
+    tables = {"": read_csv(results / "evaluation" / "variant_metrics.csv")}
+    for folder in sorted(results.parent.glob(f"{results.name}-*/evaluation/variant_metrics.csv")):
+        found = read_csv(folder)
+        name = folder.parents[1].name.removeprefix(f"{results.name}-")
+        tables["base"] = pd.concat([tables.get("base"), found[found["variant"] == ""].assign(variant=name)])
+    rows = []
+    for base, table in tables.items():
+        for variant in dict.fromkeys(table["variant"]):
+            for method, split in product(dict.fromkeys(table["method"]), run.splits):
+                part = table[(table["method"] == method) & table["variant"].isin([base, variant])]
+                part = part[part["metric"] == "ndcg_at_5"]
+                both = part.assign(method=part["variant"].map({base: "as run", variant: "changed"}))
+                found = both[(both["variant"] == variant) & both["target"].isin(run.splits[split])]
+                change = differences(both, ["changed"], **run.drawn(split))
+                limits = change.iloc[0][["mean", "ci_low", "ci_high"]] if len(change) else [np.nan] * 3
+                rows.append((variant, method, split, found["value"].mean(), *limits))
+    return pd.DataFrame(rows, columns=["variant", "method", "split", "mean", "difference", "ci_low", "ci_high"])
 
 
 def settings_of(config: Path) -> dict[str, Any]:
@@ -259,10 +287,13 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("config/bench.yaml"))
     arguments = parser.parse_args()
     config = settings_of(arguments.config)
+    if not (arguments.results / "evaluation" / "scores.h5").is_file():
+        sys.exit(f"{arguments.results}/evaluation/scores.h5 is not there: run benchmarks/run_bench.py first")
     run = read_run(arguments.results, arguments.splits, arguments.datasets)
     blocks = ("images", "conductance", "alignment", "divergence", "ranking", "evaluation")
     settings = json.loads(json.dumps({block: config[block] for block in blocks}, default=str))
     report = bench_report(run, shipped=shipped_method(config), settings=settings)
+    report["variants"] = _records(variants(arguments.results, run))
     write_json(arguments.results / "bench.json", report)
     print_table(report)
     print(f"written to {arguments.results / 'bench.json'}")

@@ -32,7 +32,13 @@ KINDS = {
     "labelled": "sees target labels",
     "control": "control",
 }
-TABLES = {"bench_summary": "summary", "differences": "paired", "over_models": "over_models", "siblings": "siblings"}
+TABLES = {
+    "bench_summary": "summary",
+    "differences": "paired",
+    "over_models": "over_models",
+    "siblings": "siblings",
+    "variants": "variants",
+}
 COLOURS = ["#2d7ba0", "#7fc0dd", "#84909c", "#d1762b", "#b07aa1"]
 
 
@@ -353,7 +359,8 @@ def markdown(page: Page, cost: pd.DataFrame | None, ideas: pd.DataFrame | None) 
         "- The peers that see target labels get as many labelled images as ours gets unlabelled ones.\n"
         f"- Images a task: {used['images']['per_dataset']} for conductance. Files: "
         "[differences.csv](results/differences.csv) (every paired difference, both intervals), "
-        "[over_models.csv](results/over_models.csv), [siblings.csv](results/siblings.csv).\n"
+        "[over_models.csv](results/over_models.csv), [siblings.csv](results/siblings.csv), "
+        "[variants.csv](results/variants.csv) (every setting changed on its own).\n"
         "- Written by `python benchmarks/write_results.py` from what `python benchmarks/bench_report.py` made of the "
         "outputs of `python benchmarks/run_bench.py`.",
     ]
@@ -379,7 +386,7 @@ def write_results(report: Mapping[str, Any], docs: Path, cost: Path | None = Non
     (docs / "results.md").write_text(text, encoding="utf-8")
     (docs / "images" / "results.svg").write_text(figure(page), encoding="utf-8")
     for name, rows in TABLES.items():
-        write_csv(docs / "results" / f"{name}.csv", pd.DataFrame(report[rows]))
+        write_csv(docs / "results" / f"{name}.csv", pd.DataFrame(report.get(rows, [])))
 
 
 def main() -> None:

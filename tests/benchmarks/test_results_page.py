@@ -119,6 +119,25 @@ def test_the_numbers_are_those_of_the_tables(folder, report):
     assert siblings[("swab", "ndcg_at_5")]["difference"] == 0
 
 
+def test_variants_are_compared_with_the_run_and_parts_with_their_base(folder, tmp_path):
+    run = bench_report.read_run(folder, folder / "splits.yaml", folder / "datasets.tsv")
+    rows = [
+        (variant, "vlmrank", target, "ndcg_at_5", 0.5 + shift + 0.01 * place)
+        for variant, shift in (("", 0.0), ("rank = 2", 0.1))
+        for place, target in enumerate(DATASETS)
+    ]
+    table = pd.DataFrame(rows, columns=["variant", "method", "target", "metric", "value"])
+    write_csv(tmp_path / "bench" / "evaluation" / "variant_metrics.csv", table)
+    for name, shift in (("base", 0.0), ("points=8", -0.2)):
+        part = table[table["variant"] == ""].assign(value=table["value"] + shift)
+        write_csv(tmp_path / f"bench-{name}" / "evaluation" / "variant_metrics.csv", part)
+    found = bench_report.variants(tmp_path / "bench", run).set_index(["variant", "split"])
+    assert found.loc[("rank = 2", "report"), "difference"] == pytest.approx(0.1, abs=1e-9)
+    assert found.loc[("points=8", "choose"), "difference"] == pytest.approx(-0.2, abs=1e-9)
+    assert found.loc[("points=8", "all"), "mean"] == pytest.approx(0.3 + 0.01 * 5.5, abs=1e-9)
+    assert np.isnan(found.loc[("", "report"), "difference"])
+
+
 def test_page_figure_and_tables(folder, report, tmp_path):
     write_csv(
         tmp_path / "cost.csv",
