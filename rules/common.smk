@@ -25,10 +25,10 @@ from vlmrank.workflow.snakemake_patch import (
     make_again,
     outputs_so_far,
 )
-from vlmrank.store import read_json
+from vlmrank.store import ResultStore, read_json
 from vlmrank.store.leases import acquire_run_lock
 from vlmrank.workflow.code_hash import code_hash
-from vlmrank.workflow import again, fingerprint, objectives, paths
+from vlmrank.workflow import again, fingerprint, integrity, objectives, paths
 
 
 class InputError(WorkflowError):
@@ -63,8 +63,11 @@ COMPUTED = [*DATASETS, *TWINS]  # those whose conductance is computed
 RESULTS = config["results"]
 LOGS = paths.log_folder(RESULTS)
 
+LOST = integrity.check_results(RESULTS, {*MODELS, *COMPUTED}) if is_head_process(workflow) else []
 if is_head_process(workflow):
-    make_again(workflow, again.files_to_make_again(RESULTS))
+    make_again(workflow, {*again.files_to_make_again(RESULTS), *(file.path for file in LOST)})
+    for line in integrity.lines_of(LOST):
+        logger.warning(line)
 
 
 if config["container"]:
@@ -128,7 +131,7 @@ def of_models(pattern, **wildcards):
 
 
 # The head process tries again, with more memory and time; the Snakemake inside a scheduler's job must not, it has no more.
-TRIES = 3 if is_head_process(workflow) else 0
+TRIES = 4 if is_head_process(workflow) else 0
 GPUS = 0 if config["conductance"]["device"] == "cpu" else 1
 TORCH = "../envs/gpu.yaml" if GPUS else "../envs/cpu.yaml"
 
@@ -197,6 +200,8 @@ runlog.open_channel(f"{LOGS}/run.log")
 
 onstart:
     checked(acquire_run_lock, ".snakemake/vlmrank", "run")
+    integrity.drop_files(LOST)
+    integrity.put_back(LOST, ResultStore(config["store"] or f"{RESULTS}/store"))
     debounce_rescheduling(workflow)
     runlog.open_channel(f"{LOGS}/run.log", logger.info)
     for line in runlog.distrust(f"{RESULTS}/conductance"):
@@ -205,7 +210,9 @@ onstart:
 
 onsuccess:
     runlog.close_channel(RESULTS, TARGETS, RULE_OF_PAIR)
+    integrity.note_results(RESULTS)
 
 
 onerror:
     runlog.close_channel(RESULTS, TARGETS, RULE_OF_PAIR, failed=True)
+    integrity.note_results(RESULTS)

@@ -1,5 +1,6 @@
 # One job loads a model once and computes all pairs of a chunk of datasets; finished pairs come from the result store.
-# A process that dies is tried again (retries); a pair at which two died becomes a failed pair, so four tries always end.
+# A process that dies is tried again (retries) with more memory and time, the fifth time with as much as the fourth: a pair
+# that still kills it becomes a failed pair, so five tries always end.
 # What does not change a result (store, cache, device, batch) is read from the configuration, so that it is no parameter.
 # How a model's datasets are cut follows from its name: a card would make the jobs depend on what has run before.
 from vlmrank.models.registry import architectures

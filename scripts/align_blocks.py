@@ -14,7 +14,9 @@ from vlmrank.workflow.objectives import TWIN
 def main(snakemake) -> None:
     """Align every dataset of one model with its blocks, and summarise its predictions."""
     names, options = snakemake.params.datasets, snakemake.params.options
-    pairs = dict(zip(names, map(read_pair, snakemake.input.pairs), strict=True))
+    model = snakemake.wildcards.model
+    paths = dict(zip(names, snakemake.input.pairs, strict=True))
+    pairs = {name: read_pair(path, of=(model, name)) for name, path in paths.items()}
     tasks = {name: represent(list(pair.blocks.values())) for name, pair in pairs.items() if pair.ok}
     objective = {name: str(pairs[name].attributes["objective"]) for name in tasks}
     priors = {kind: _prior(tasks, objective, kind, snakemake.params.sources, options) for kind in objective.values()}
@@ -28,15 +30,16 @@ def main(snakemake) -> None:
             own = priors[objective[name]]
             found = align_blocks(tasks[name].block_mass, own, epsilon=options["epsilon"], rho=float(options["rho"]))
         except AlignmentError as error:
-            announce(f"{snakemake.wildcards.model} on {name}: FAILED: {error}")
+            announce(f"{model} on {name}: FAILED: {error}")
             iterations[row], reasons[row] = -1, str(error)
             continue
         importance[row], marginal_error[row], iterations[row] = found.importance, found.marginal_error, found.iterations
-    found = Alignment(names, importance, prior, marginal_error, iterations, reasons)
+    identities = [pair.attributes.get("identity", "") for pair in pairs.values()]
+    found = Alignment(names, importance, prior, marginal_error, iterations, reasons, identities)
     write_alignment(snakemake.output.alignment, found)
     rows = [
         {
-            "model": snakemake.wildcards.model,
+            "model": model,
             "dataset": name,
             **prediction_statistics(pair.logits),
             "n": len(pair.logits),

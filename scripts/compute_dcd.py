@@ -4,7 +4,7 @@ import numpy as np
 
 from vlmrank.divergence import directional_conductance_divergence, of_one_objective
 from vlmrank.representation import represent
-from vlmrank.store import Divergences, read_alignment, read_pair, write_dcd
+from vlmrank.store import DamagedFile, Divergences, read_alignment, read_pair, write_dcd
 from vlmrank.workflow.job_log import job
 from vlmrank.workflow.objectives import TWIN
 
@@ -13,7 +13,11 @@ def main(snakemake) -> None:
     """Compute the directional divergences between all datasets of one model."""
     alignment = read_alignment(snakemake.input.alignment)
     usable = np.isfinite(alignment.importance).all(axis=1) & (alignment.importance.shape[1] > 0)
-    pairs = [read_pair(path) for path in snakemake.input.pairs]
+    pairs = []
+    for name, path, identity in zip(alignment.datasets, snakemake.input.pairs, alignment.identities, strict=True):
+        pairs.append(read_pair(path, of=(snakemake.wildcards.model, name)))
+        if pairs[-1].attributes.get("identity", "") != identity:
+            raise DamagedFile(snakemake.input.alignment, f"not of the pair that {path} holds")
     tasks = [represent(list(pair.blocks.values())) if fit else None for pair, fit in zip(pairs, usable, strict=True)]
     found = directional_conductance_divergence(tasks, alignment.importance, **snakemake.params.options)
     objectives = [str(pair.attributes["objective"]) if pair.ok else "" for pair in pairs]

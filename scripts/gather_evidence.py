@@ -11,7 +11,10 @@ def main(snakemake) -> None:
     """Gather from one model's pairs what the compared methods look at."""
     params = snakemake.params
     evidence = gather_evidence(
-        dict(zip(params.datasets, map(read_pair, snakemake.input.pairs), strict=True)),
+        {
+            name: read_pair(path, of=(snakemake.wildcards.model, name))
+            for name, path in zip(params.datasets, snakemake.input.pairs, strict=True)
+        },
         sources=params.sources,
         alignment=params.alignment,
         divergence=params.divergence,

@@ -36,7 +36,7 @@ def main(snakemake) -> None:
                 )
     pairs = ((model, dataset) for model in models for dataset in snakemake.params.computed)
     for (model, dataset), path in zip(pairs, snakemake.input.pairs, strict=True):
-        pair = read_pair(path, blocks=False)
+        pair = read_pair(path, blocks=False, of=(model, dataset))
         found = pair.attributes
         told = {
             one["id"]

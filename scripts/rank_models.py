@@ -22,7 +22,7 @@ def main(snakemake) -> None:
     table = read_csv(snakemake.input.accuracy).pivot(index="model", columns="dataset", values="acc1")
     accuracy = table.reindex(index=models, columns=sources).to_numpy(np.float64)
     weighting = {"kappa": options["kappa"], "shrink": options["shrink"]}
-    pairs = [read_pair(path) for path in snakemake.input.pairs]
+    pairs = [read_pair(path, of=(model, target)) for model, path in zip(models, snakemake.input.pairs, strict=True)]
     shares = [one.per_image[rows, at] for one, rows, at in zip(found, order, column, strict=True)]
     per_image, images = stack_by_image(shares, [pair.image_id for pair in pairs])
     logits = align_logits([pair.logits for pair in pairs], [pair.predicted_id for pair in pairs])

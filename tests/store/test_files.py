@@ -87,6 +87,14 @@ def test_a_file_of_another_kind_or_without_a_checksum_gets_a_message(tmp_path):
         store.read_pair(tmp_path / "b.h5")
 
 
+def test_a_pair_of_another_model_or_dataset_gets_a_message(tmp_path):
+    store.write_pair(tmp_path / "p.h5", store.Pair(attributes={"status": "ok", "model": "m", "dataset": "d"}))
+    assert store.read_pair(tmp_path / "p.h5", of=("m", "d")).ok
+    for other in (("n", "d"), ("m", "e")):
+        with pytest.raises(store.DamagedFile, match="holds m on d, not"):
+            store.read_pair(tmp_path / "p.h5", of=other)
+
+
 def test_a_changed_json_file_gets_a_message(tmp_path):
     path = tmp_path / "card.json"
     store.write_json(path, {"images": [1, 2.5, "ü"], "n": None, "t": (1, 2)})

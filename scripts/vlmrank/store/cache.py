@@ -32,7 +32,7 @@ def read_entry(path: str | os.PathLike[str]) -> dict[str, Any]:
     if path.suffix == ".json":
         content = read_json(path)
         if not isinstance(content, dict):
-            raise DamagedFile(f"{path}: holds no mapping; delete it and run again")
+            raise DamagedFile(path, "holds no mapping")
         return content
     with open_hdf5(path) as file:
         return attributes_of(file)
@@ -116,12 +116,12 @@ class ResultStore:
         try:
             found = read_entry(path)
             if found.get("identity") != identity or found.get("status", OK) != OK:
-                raise DamagedFile(f"{path}: holds another result than its name says")
+                raise DamagedFile(path, "holds another result than its name says")
             return found
         except FileNotFoundError:
             return None
         except DamagedFile as error:
-            self.say(f"dropped from the store, to be computed again: {error}")
+            self.say(f"{path}: dropped from the store, to be computed again: {error.what}")
             with contextlib.suppress(OSError):
                 path.unlink()
         except (OSError, VlmrankError) as error:

@@ -62,6 +62,10 @@ PASSING = (
 class DamagedFile(VlmrankError, ValueError):
     """A file is not what was written: half of it, or with bits that changed."""
 
+    def __init__(self, path: str | os.PathLike[str], what: str):
+        super().__init__(f"{path}: {what}; delete it and run again")
+        self.path, self.what = Path(path), what
+
 
 def passing_errno(error: BaseException) -> int | None:
     """The number of a fault of the file system that is none of the file, None for any other error.
@@ -133,9 +137,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DamagedFile(f"{path}: not a whole JSON file ({error}); delete it and run again") from error
+        raise DamagedFile(path, f"not a whole JSON file ({error})") from error
     if isinstance(content, dict) and CHECKSUM in content and content.pop(CHECKSUM) != _checksum(content):
-        raise DamagedFile(f"{path}: damaged (it is not what was written); delete it and run again")
+        raise DamagedFile(path, "damaged (it is not what was written)")
     return content
 
 

@@ -23,6 +23,7 @@ class Alignment:
     marginal_error : float64 [T], largest absolute gap between the plan's row sums and the images' mass 1/K.
     iterations : int64 [T], of the transport solver; 0 for a closed form, -1 where there is no alignment.
     reasons : T texts, why there is no alignment; empty where there is one, or where the pair failed before.
+    identities : T texts, of the pairs that were aligned.
     """
 
     datasets: Sequence[str]
@@ -31,6 +32,7 @@ class Alignment:
     marginal_error: np.ndarray
     iterations: np.ndarray
     reasons: Sequence[str] = ()
+    identities: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def write_alignment(path: str | os.PathLike[str], alignment: Alignment) -> None:
         file["iterations"] = np.asarray(alignment.iterations, np.int64)
         reasons = alignment.reasons or [""] * len(alignment.datasets)
         file.create_dataset("reasons", data=texts(reasons), dtype=UTF8)
+        identities = alignment.identities or [""] * len(alignment.datasets)
+        file.create_dataset("identities", data=texts(identities), dtype=UTF8)
 
 
 def read_alignment(path: str | os.PathLike[str]) -> Alignment:
@@ -72,6 +76,7 @@ def read_alignment(path: str | os.PathLike[str]) -> Alignment:
             marginal_error=file["marginal_error"][()],
             iterations=file["iterations"][()],
             reasons=tuple(file["reasons"].asstr()[()]),
+            identities=tuple(file["identities"].asstr()[()]),
         )
 
 

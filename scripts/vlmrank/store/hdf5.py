@@ -60,7 +60,7 @@ def open_hdf5(path: str | os.PathLike[str], kind: str = "") -> Iterator[h5py.Fil
         _verify(path)
         with h5py.File(path, "r", locking=False) as file:
             if kind and file.attrs[KIND] != kind:
-                raise DamagedFile(f"{path}: holds {file.attrs[KIND]!r}, not {kind!r}; delete it and run again")
+                raise DamagedFile(path, f"holds {file.attrs[KIND]!r}, not {kind!r}")
             yield file
     except (FileNotFoundError, DamagedFile):
         raise
@@ -68,7 +68,7 @@ def open_hdf5(path: str | os.PathLike[str], kind: str = "") -> Iterator[h5py.Fil
         passing = passing_errno(error)
         if passing is not None:
             raise VlmrankError(f"{path}: cannot be read now ({os.strerror(passing)}); run again") from error
-        raise DamagedFile(f"{path}: not a readable result file ({error}); delete it and run again") from error
+        raise DamagedFile(path, f"not a readable result file ({error})") from error
 
 
 def change_attributes(path: Path, values: Mapping[str, Any]) -> None:
@@ -91,6 +91,14 @@ def _sha256(path: str | os.PathLike[str], end: int) -> tuple[bytes, bytes]:
         return digest.digest(), file.read()
 
 
+def has_end(path: str | os.PathLike[str]) -> bool:
+    """Whether a file ends as a sealed one does: it was written whole. Its checksum is not compared."""
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - END))
+        return file.read(len(SEAL)) == SEAL
+
+
 def _seal(path: Path) -> None:
     checksum, _ = _sha256(path, 0)
     with path.open("ab") as file:
@@ -101,7 +109,7 @@ def _verify(path: str | os.PathLike[str]) -> None:
     checksum, end = _sha256(path, END)
     if end != SEAL + checksum:
         what = "damaged (it is not what was written)" if end.startswith(SEAL) else "not a whole result file"
-        raise DamagedFile(f"{path}: {what}; delete it and run again")
+        raise DamagedFile(path, what)
 
 
 def texts(values: Sequence[str]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vlmrank.errors import OK, VlmrankError
+from vlmrank.store.files import DamagedFile
 from vlmrank.store.hdf5 import UTF8, attributes_of, create_hdf5, open_hdf5, set_attribute, texts
 
 FORMAT = 2
@@ -124,16 +125,23 @@ def write_pair(path: str | os.PathLike[str], pair: Pair) -> None:
             set_attribute(file, name, value)
 
 
-def read_pair(path: str | os.PathLike[str], *, blocks: bool = True) -> Pair:
+def read_pair(path: str | os.PathLike[str], *, blocks: bool = True, of: tuple[str, str] | None = None) -> Pair:
     """Read a pair file; on request without its large parts: `blocks`, and with them the logits and embeddings.
+
+    Parameters
+    ----------
+    of : the model and the dataset that it should be of.
 
     Raises
     ------
-    DamagedFile : the file is not what `write_pair` wrote.
+    DamagedFile : the file is not what `write_pair` wrote, or of others.
     VlmrankError : it is not to be trusted (`is_distrusted`).
     """
     with open_hdf5(path, "pair") as file:
         attributes = attributes_of(file)
+        found = (attributes.get("model"), attributes.get("dataset"))
+        if of is not None and found != of:
+            raise DamagedFile(path, f"holds {found[0]} on {found[1]}, not {of[0]} on {of[1]}")
         if is_distrusted(attributes):
             raise VlmrankError(f"{path}: made by the secant rule of an earlier version, which may be wrong; delete it")
         read = {

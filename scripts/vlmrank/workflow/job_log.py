@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from vlmrank.errors import LEFT_OUT, VlmrankError
-from vlmrank.store import FAILED, distrusted_models, read_csv
+from vlmrank.store import FAILED, DamagedFile, distrusted_models, read_csv
 from vlmrank.text import rank_interval
 
 # The file that jobs append their lines to; set by the head process, inherited by its jobs.
@@ -51,7 +51,8 @@ _terminal = sys.stderr
 def job(log: str | os.PathLike[str]) -> Iterator[None]:
     """Run the body of a job: everything that it or a library prints goes to its log file.
 
-    A `VlmrankError` ends the process with exit status 1 and its message as one line; anything else does so as well, but
+    A `VlmrankError` ends the process with exit status 1 and its message as one line; a result file that turns out to be
+    damaged is dropped, so that the next run makes it anew. Anything else does so as well, but
     its traceback is in the log.
     """
     global _terminal
@@ -66,6 +67,8 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
             yield
         except VlmrankError as error:
             announce(f"error: {error}")
+            if isinstance(error, DamagedFile) and error.path.suffix == ".h5":  # then it is a result, and the next run's
+                error.path.unlink(missing_ok=True)
             sys.exit(1)
         except KeyboardInterrupt:
             print("stopped by Ctrl-C", flush=True)

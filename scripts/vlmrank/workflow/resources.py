@@ -1,7 +1,7 @@
 """How much memory and time a job needs, and how many datasets fit into one, from the facts of its model.
 
 The numbers come from `MEASURED`, printed by benchmarks/resources.py. They are meant to be enough at the first attempt
-and are multiplied by the number of the attempt, so that a job that ran out of either gets more.
+and are multiplied by the number of the attempt, up to four times, so that a job that ran out of either gets more.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ GPU_FACTOR = 100
 START_MINUTES = 5
 SAFETY = 2.0
 # No job asks for more than a day: one that needs more goes on from the result store when it is tried again.
+MOST_TIMES = 4  # one attempt more, with no more memory, tells that memory is not what it takes
 MOST_MINUTES = 24 * 60
 
 
@@ -213,7 +214,8 @@ def datasets_a_job(
 
 
 def _rounded(memory: float, minutes: float, attempt: int) -> Needs:
+    factor = min(attempt, MOST_TIMES)
     return Needs(
-        memory_mb=100 * math.ceil(memory / 100) * attempt,
-        minutes=min(5 * math.ceil(minutes / 5) * attempt, MOST_MINUTES),
+        memory_mb=100 * math.ceil(memory / 100) * factor,
+        minutes=min(5 * math.ceil(minutes / 5) * factor, MOST_MINUTES),
     )
