@@ -3,6 +3,8 @@
 Each list of exceptions may only shrink: a new name in it is an error, and so is one that is no exception any more.
 """
 
+import re
+
 import architecture
 import pytest
 
@@ -65,3 +67,10 @@ def test_functions_are_short_and_take_few_parameters(measure, limit, exceptions)
 
 def test_private_names_of_other_packages_stay_in_their_adapter():
     assert architecture.private_names() == PRIVATE_NAMES
+
+
+def test_hdf5_is_opened_and_files_are_locked_or_linked_in_one_room():
+    """Elsewhere nobody knows whether the file system has locks and hard links, and nobody looks at checksums."""
+    calls = re.compile(r"h5py\.File\(|\bflock\(|\blockf\(|\bos\.link\(|hardlink_to\(|\bO_EXCL\b")
+    found = {name for name, path in architecture.modules().items() if calls.search(path.read_text())}
+    assert found == {"store.hdf5", "store.leases"}
