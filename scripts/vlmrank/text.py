@@ -19,6 +19,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean '{close[0]}'?" if close else ""
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "entry", "entries"), plural(2, "entry", "entries"), plural(0, "model")
+    ('1 entry', '2 entries', '0 models')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def rank_interval(low: float, high: float, count: int) -> str:
     """A 95 % interval of a rank among `count` models in words, in whole ranks, rounded outwards; nothing if unknown.
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from vlmrank import __version__
+from vlmrank.cli import store
 from vlmrank.errors import VlmrankError
 from vlmrank.store import atomic
 from vlmrank.text import rank_interval
@@ -163,16 +164,20 @@ def _free(folder: str) -> str:
 # --- vlmrank size ----------------------------------------------------------------------------------------------------
 
 
+def _read_config(path: str) -> dict[str, Any]:
+    try:
+        given = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise VlmrankError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    return check_config(given, _schema("config"), files=[path])
+
+
 def show_size(options: argparse.Namespace) -> int:
     """Print jobs, downloads, GPU hours and disk of a configuration, with the formulas."""
     from vlmrank.models.registry import architectures
     from vlmrank.workflow.objectives import twins
 
-    try:
-        given = yaml.safe_load(Path(options.config).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VlmrankError(f"{options.config} cannot be read: {' '.join(str(error).split())}") from error
-    config = check_config(given, _schema("config"), files=[options.config])
+    config = _read_config(options.config)
     models = read_models(config["models"], _schema("models"))
     datasets = read_datasets(config["datasets"], _schema("datasets"))
     again = twins(datasets, config["conductance"]["objective"])
@@ -289,6 +294,7 @@ def _parser() -> argparse.ArgumentParser:
     published.add_argument("--reference", metavar="DATASET", help="also rank by the accuracy on this one (imagenet1k)")
     published.add_argument("--results", default="results/published", metavar="FOLDER", help="(results/published)")
     published.add_argument("--seed", type=int, default=0, help="of the intervals (0)")
+    store.add_parser(commands)
     return parser
 
 
@@ -300,6 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return show_size(options)
         if options.command == "published":
             return rank_published(options)
+        if options.command == "store":
+            return store.run(options, _read_config, _table)
         return check_models(options) if options.check else list_models(options)
     except VlmrankError as error:
         print(f"vlmrank {options.command}: {error}", file=sys.stderr)

@@ -1,0 +1,137 @@
+"""What a shared store holds, whether it is whole, and what nobody uses any more."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmrank.errors import VlmrankError
+from vlmrank.store.cache import ResultStore, read_entry
+from vlmrank.store.files import DamagedFile
+
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a store holds of one model and dataset."""
+
+    model: str
+    dataset: str
+    kind: str
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Entries that no kept results use, by what may be done with them.
+
+    Attributes
+    ----------
+    own : of this user, and old enough to delete.
+    recent : younger than that.
+    of_others : of other users, which are never touched.
+    """
+
+    own: tuple[Path, ...]
+    recent: tuple[Path, ...]
+    of_others: tuple[Path, ...]
+
+
+def check_store(store: ResultStore) -> Iterator[tuple[Path, str]]:
+    """Read every entry in full; yield each with what is wrong with it, empty if nothing is. Nothing is deleted."""
+    for path in store.entries():
+        try:
+            found = read_entry(path)
+            wrong = "" if found.get("identity") == path.stem else "holds another result than its name says"
+        except FileNotFoundError:
+            continue  # pruned this moment
+        except DamagedFile as error:
+            wrong = error.what
+        except (OSError, VlmrankError) as error:
+            wrong = str(error).removeprefix(f"{path}: ")
+        yield path, wrong
+
+
+def holdings(store: ResultStore) -> list[Holding]:
+    """What a store holds by model, dataset and kind, largest first; damaged entries under the kind `damaged`."""
+    entries, sizes = Counter(), Counter()
+    for path in store.entries():
+        try:
+            size, found = path.stat().st_size, read_entry(path)
+        except FileNotFoundError:
+            continue
+        except (OSError, VlmrankError):
+            found = {"kind": "damaged"}
+        key = (*(str(found.get(name) or "") for name in ("model", "dataset")), str(found.get("kind") or "accuracy"))
+        entries[key] += 1
+        sizes[key] += size
+    found = [Holding(*key, entries[key], sizes[key]) for key in entries]
+    return sorted(found, key=lambda one: (-one.bytes, one.model, one.dataset, one.kind))
+
+
+def used_by(results: str | os.PathLike[str]) -> set[str]:
+    """Identities of all pairs, accuracies and features in a results folder.
+
+    Raises
+    ------
+    VlmrankError : there is no such folder, or a file in it cannot be read: then nobody knows what it uses.
+    """
+    results = Path(results)
+    if not (results / "conductance").is_dir():
+        raise VlmrankError(f"{results}: no run has written there, so it is not known what it uses; run it first")
+    found = set()
+    for folder in ("conductance", "accuracy", "features"):
+        for path in (path for suffix in ("h5", "json") for path in (results / folder).rglob(f"*.{suffix}")):
+            if path.name.startswith("."):
+                continue
+            facts = read_entry(path)
+            found |= {str(facts.get("identity") or ""), *_uses(facts)}
+    return found - {""}
+
+
+def _uses(facts: dict[str, Any]) -> list[str]:
+    """Identities of the entries that one was put together from."""
+    with contextlib.suppress(ValueError):
+        uses = json.loads(facts["uses"]) if isinstance(facts.get("uses"), str) else facts.get("uses")
+        return [str(identity) for identity in uses or ()]
+    return []
+
+
+def find_unused(store: ResultStore, used: Collection[str], *, older_than_days: float) -> Unused:
+    """Sort the entries that are not among `used` (nor is what they were put together from) by what may be done.
+
+    Parameters
+    ----------
+    older_than_days : since they were stored.
+    """
+    found: dict[str, list[Path]] = {"own": [], "recent": [], "of_others": []}
+    now, user = time.time(), os.getuid()
+    for path in store.entries():
+        if path.stem in used:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            facts = path.stat()
+            recent = now - facts.st_mtime < older_than_days * DAY
+            found["of_others" if facts.st_uid != user else "recent" if recent else "own"].append(path)
+    return Unused(**{name: tuple(paths) for name, paths in found.items()})
+
+
+def delete_entries(paths: Collection[Path]) -> int:
+    """Delete entries of this user; returns how many bytes that freed."""
+    freed = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            facts = path.stat()
+            if facts.st_uid == os.getuid():
+                path.unlink()
+                freed += facts.st_size
+    return freed
