@@ -17,3 +17,17 @@ class VlmrankError(Exception):
 
 class FailedPair(VlmrankError):
     """One (model, dataset) pair cannot be computed: it becomes a row with this reason and takes no other pair down."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What to record of an error that made a result fail; with `RUN_AGAIN` where its cause may be gone by the next run.
+
+    Examples
+    --------
+    >>> reason_of(MemoryError()), reason_of(OSError(5, "Input/output error")), reason_of(ValueError("no such class"))
+    ('MemoryError; run again', '[Errno 5] Input/output error; run again', 'no such class')
+    """
+    text = str(error) or type(error).__name__
+    passes = isinstance(error, (MemoryError, OSError)) or type(error).__name__ == "OutOfMemoryError"
+    passes = passes or (isinstance(error, RuntimeError) and "out of memory" in text.lower())
+    return f"{text}; {RUN_AGAIN}" if passes and RUN_AGAIN not in text else text

@@ -25,7 +25,7 @@ from vlmrank.conductance.objective import Objective, embedding_objective, zero_s
 from vlmrank.conductance.options import PRECISIONS, ConductanceOptions
 from vlmrank.conductance.path import ModelPath, conductance_on_path, lay_path
 from vlmrank.datasets.prompts import DEFAULT_TEMPLATES
-from vlmrank.errors import FailedPair, VlmrankError
+from vlmrank.errors import FailedPair, VlmrankError, reason_of
 from vlmrank.models.blocks import visual_blocks
 from vlmrank.models.texts import class_embeddings
 from vlmrank.store import FAILED, OK, Pair
@@ -229,7 +229,7 @@ def compute_pairs(loaded, tasks: Iterable[PairTask], options: ConductanceOptions
             if not isinstance(error, VlmrankError):
                 logger.exception("%s", task.dataset)
             pair, status = Pair(failed_images=dict(task.failed_images)), FAILED
-            reason = str(error) or type(error).__name__
+            reason = reason_of(error)
         parameter = next(loaded.visual.parameters())
         attributes = {
             **{key: card.get(key, "") for key in ("model", "architecture", "pretrained", "preprocess")},

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vlmrank.errors import RUN_AGAIN, FailedPair
+from vlmrank.errors import RUN_AGAIN, FailedPair, reason_of
 from vlmrank.evaluation.peer_features import (
     PeerFeatures,
     caption_templates,
@@ -59,7 +59,7 @@ class PeersStage(Stage):
             try:
                 found = embed_dataset(loaded, dataset, self.templates, **self.options)
             except (FailedPair, RuntimeError, MemoryError) as error:  # memory, above all
-                yield identity, self.failed(dataset, str(error) or type(error).__name__, identity)
+                yield identity, self.failed(dataset, reason_of(error), identity)
                 continue
             seconds = time.perf_counter() - started
             attributes = {"status": OK, "reason": "", "seconds": seconds, "identity": identity}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vlmrank.accuracy.measured import failed_result, lost_for_now, measure_accuracy
-from vlmrank.errors import FailedPair
+from vlmrank.errors import FailedPair, reason_of
 from vlmrank.jobs.pool import Card, JobSettings, Place, Stage, run_stage
 from vlmrank.store import OK, write_json
 from vlmrank.store.identities import accuracy_identity
@@ -44,7 +44,7 @@ class AccuracyStage(Stage):
             try:
                 yield identity, measure_accuracy(loaded, dataset, threads=self.settings.threads, identity=identity)
             except (FailedPair, RuntimeError, MemoryError) as error:  # memory, above all
-                yield identity, self.failed(dataset, str(error) or type(error).__name__, identity)
+                yield identity, self.failed(dataset, reason_of(error), identity)
 
     def failed(self, dataset: Card, reason: str, identity: str = "") -> dict[str, Any]:
         return failed_result(reason, identity)
