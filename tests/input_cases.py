@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import model_cases
 from dataset_rows import picture, put, tar
 
 from vlmrank.errors import VlmrankError
@@ -142,12 +143,14 @@ SHEETS = "The two sheets"
 
 @case(SHEETS, "Comments, empty lines, a byte order mark, Windows or old Mac line ends", TAKEN, "models a, b")
 def _(folder):
-    return models(folder, b"\xef\xbb\xbfmodel\tarchitecture\r\n# note\r\n\r\na\tViT-B-32\rb\tRN50\r")
+    return models(
+        folder, b"\xef\xbb\xbfmodel\tarchitecture\tpretrained\r\n# a\r\n\r\na\tViT-B-32\topenai\rb\tRN50\topenai\r"
+    )
 
 
 @case(SHEETS, "Empty cells at the end of rows or of the header (a spreadsheet's)", TAKEN, "models a")
 def _(folder):
-    return models(folder, "model\tarchitecture\t\t\na\tViT-B-32\t\t\n")
+    return models(folder, "model\tarchitecture\tpretrained\t\t\na\tViT-B-32\topenai\t\t\n")
 
 
 @case(SHEETS, "A path with U+2028, a form feed or another odd space", TAKEN, "datasets d")
@@ -804,6 +807,9 @@ def _(folder):
 @case(TABLES, "Per class: a class twice", REFUSED, "line 3: a on cat of x twice")
 def _(folder):
     return class_table(folder, "model,dataset,class,acc1,n\na,x,cat,0.5,10\na,x,cat,0.6,10\n")
+
+
+CASES += [Case(*row) for row in model_cases.ROWS]
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

@@ -12,12 +12,14 @@ from vlmrank.datasets.layout import any_image_below, classes_of_folders, is_syst
 from vlmrank.datasets.prompts import CLIP_BENCHMARK, read_prompts
 from vlmrank.errors import VlmrankError
 from vlmrank.models.names import HUB, LOCAL
+from vlmrank.models.registry_names import name_fault
 from vlmrank.text import nearest
 from vlmrank.textfile import read_lines
 from vlmrank.workflow.config import problems, with_defaults
 from vlmrank.workflow.paths import normal_path
 
 RESERVED = ".weights"  # ranking/{target}.weights.csv stands beside ranking/{target}.csv
+OTHER_WEIGHTS = (".npz", ".npy", ".ckpt", ".pkl", ".h5", ".onnx", ".gguf")
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 CLASS_FILES = (".yaml", ".yml", ".txt")
@@ -266,7 +268,12 @@ def _check_model(row: ModelRow, made: Callable[[str], bool]) -> list[str]:
             ]
     if row.checkpoint and not made(row.checkpoint) and not Path(row.checkpoint).is_file():
         return [f"pretrained: the checkpoint {row.checkpoint} does not exist. {_look(Path(row.checkpoint))}"]
-    return []
+    if row.folder is not None or row.architecture.startswith(HUB):
+        return []
+    if not row.checkpoint and Path(row.pretrained).suffix in OTHER_WEIGHTS:
+        return [f"pretrained: {row.pretrained} is refused: weights are read from {', '.join(CHECKPOINTS)} files only."]
+    fault = name_fault(row.architecture, None if row.checkpoint else row.pretrained)
+    return [fault] if fault else []
 
 
 def _check_dataset(row: DatasetRow, made: Callable[[str], bool]) -> list[str]:
