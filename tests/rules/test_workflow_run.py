@@ -78,7 +78,8 @@ def test_the_last_lines_name_the_model_to_take_and_the_report(demo):
 def test_every_pair_has_its_line(demo):
     for model in MODELS:
         for task in TASKS:
-            assert re.search(rf"{model} on {task}: 8 images in [\d.]+ s", demo.done.stderr), (model, task)
+            line = rf"{model} on {task}: \d+ images predicted, 8 attributed in [\d.]+ s"
+            assert re.search(line, demo.done.stderr), (model, task)
     assert "all 4 done" in demo.done.stderr
 
 

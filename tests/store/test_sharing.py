@@ -70,7 +70,7 @@ def test_two_jobs_at_once_compute_each_pair_once(cards, tmp_path):
     lines = said.get(timeout=120) + said.get(timeout=120)
     for job in jobs:
         job.join(20)
-    assert sum(" images in " in line for line in lines) == 3
+    assert sum(" attributed in " in line for line in lines) == 3
     assert sum("taken from the store" in line for line in lines) == 3
     assert len(list((tmp_path / "store").glob("??/*.h5"))) == 3
     assert all((tmp_path / user / f"{name}.h5").exists() for user in ("ada", "bob") for name in DATASETS)
@@ -79,10 +79,10 @@ def test_two_jobs_at_once_compute_each_pair_once(cards, tmp_path):
 def test_a_pair_that_kills_its_process_becomes_a_failed_pair(cards, tmp_path, monkeypatch):
     task = chunk.pair_task
 
-    def deadly(dataset, attributes):
+    def deadly(dataset, *arguments):
         if dataset["dataset"] == "dogs":
             os.kill(os.getpid(), signal.SIGKILL)
-        return task(dataset, attributes)
+        return task(dataset, *arguments)
 
     monkeypatch.setattr(chunk, "pair_task", deadly)
     for code in (-signal.SIGKILL, -signal.SIGKILL, 0):

@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from vlmrank.errors import FailedPair, VlmrankError, reason_of
 from vlmrank.models.blocks import visual_blocks
 from vlmrank.models.texts import class_embeddings
 from vlmrank.store import FAILED, OK, Pair
+from vlmrank.store.rows import merge_rows
 
 logger = logging.getLogger(__name__)
 NOTHING = 1e-6  # of the score: conductance that is no more than rounding
@@ -49,6 +50,8 @@ class PairTask:
     failed_images : image identifier -> reason, of images that could not even be decoded.
     further : identifiers and pictures of which only the predictions are wanted; drawn one at a time, so that thousands
         need no memory. A `VlmrankError` in place of a picture is the reason why there is none.
+    sha256 : identifier -> hash of the image's content.
+    known : rows of images that are not among `images` or whose prediction is known already.
     attributes : further attributes to store with the pair.
     """
 
@@ -59,6 +62,8 @@ class PairTask:
     templates: Sequence[str] = DEFAULT_TEMPLATES
     failed_images: Mapping[str, str] = field(default_factory=dict)
     further: Iterable[tuple[str, Image.Image | Tensor | VlmrankError]] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    known: Pair | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,8 +98,8 @@ def _tensor(loaded, picture: Image.Image | Tensor | VlmrankError) -> Tensor:
     return picture if isinstance(picture, Tensor) else loaded.preprocess(picture)
 
 
-def _preprocess(loaded, task: PairTask) -> tuple[Tensor, list[str], dict[str, str]]:
-    """Return images [K, 3, H, W], their identifiers, and the reasons for those that could not be used."""
+def _preprocess(loaded, task: PairTask) -> tuple[Tensor | None, list[str], dict[str, str]]:
+    """Return images [K, 3, H, W] if there are any, their identifiers, and the reasons for those that cannot be used."""
     failed = dict(task.failed_images)
     if len(task.images) != len(task.image_ids):
         raise VlmrankError(f"{task.dataset}: {len(task.images)} images but {len(task.image_ids)} identifiers")
@@ -105,9 +110,7 @@ def _preprocess(loaded, task: PairTask) -> tuple[Tensor, list[str], dict[str, st
             names.append(name)
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for a broken image
             failed[name] = f"cannot be decoded: {error}"
-    if not tensors:
-        raise FailedPair("no image could be used")
-    return torch.stack(tensors), names, failed
+    return (torch.stack(tensors) if tensors else None), names, failed
 
 
 def _unusable(result: Conductance) -> dict[int, str]:
@@ -135,18 +138,19 @@ def _objective(
     return zero_shot_objective(embedding, texts, loaded.model.logit_scale.exp().item()), texts
 
 
-def _embed_further(loaded, task: PairTask, place: Tensor, chunk: int, failed: dict[str, str]):
-    """Identifiers and embeddings [N, D] of the further images; `place` has their device and dtype."""
+def _embeddings(loaded, task: PairTask, images: Tensor | None, dtype: torch.dtype, chunk: int, failed: dict[str, str]):
+    """Embeddings [N, D] of the images and of the further ones, if there are any, and identifiers of the latter."""
+    device = next(loaded.visual.parameters()).device
     names: list[str] = []
     waiting: list[Tensor] = []
     found: list[Tensor] = []
 
-    def embed() -> None:
-        if waiting:
-            with torch.no_grad():
-                found.append(map_chunks(loaded.model.encode_image, torch.stack(waiting).to(place), chunk=chunk))
-            waiting.clear()
+    def embed(batch: Tensor) -> None:
+        with torch.no_grad():
+            found.append(map_chunks(loaded.model.encode_image, batch.to(device, dtype), chunk=chunk))
 
+    if images is not None:
+        embed(images)
     for name, picture in task.further:
         try:
             waiting.append(_tensor(loaded, picture))
@@ -154,54 +158,72 @@ def _embed_further(loaded, task: PairTask, place: Tensor, chunk: int, failed: di
         except (OSError, ValueError, SyntaxError, VlmrankError) as error:
             failed[name] = f"cannot be decoded: {error}" if not isinstance(error, VlmrankError) else str(error)
         if len(waiting) >= FURTHER:
-            embed()
-    embed()
-    return names, torch.cat(found) if found else None
+            embed(torch.stack(waiting))
+            waiting.clear()
+    if waiting:
+        embed(torch.stack(waiting))
+    return (at_least_float32(torch.cat(found)) if found else None), names
 
 
-def _compute(loaded, path: ModelPath, task: PairTask, options: ConductanceOptions, dtype: torch.dtype) -> Pair:
-    model = loaded.model
-    images, names, failed = _preprocess(loaded, task)
+def _attributed(
+    loaded, path: ModelPath, images: Tensor, names: Sequence[str], objective: Objective, options: ConductanceOptions
+) -> tuple[Pair, dict[str, str]]:
+    """The conductance of images, and the reasons for those that have none."""
     batch = None if options.batch == "auto" else int(options.batch)
-    images = images.to(next(loaded.visual.parameters()).device, dtype)
-    with torch.no_grad():
-        embedding = map_chunks(model.encode_image, images, chunk=batch or 16)
-    further, more = _embed_further(loaded, task, images, batch or 16, failed)
-    everything = at_least_float32(embedding if more is None else torch.cat([embedding, more]))
-    predicted = [*names, *further]
-    objective, texts = _objective(loaded, task, everything, options)
-    finite = everything.isfinite().all(-1).tolist()
-    for name, fine in zip(predicted, finite, strict=True):
-        if not fine:
-            failed[name] = "its embedding is not finite"
     result = conductance_on_path(loaded, path, images, scalar=objective, options=options, chunk_size=batch)
     reasons = _unusable(result)
-    failed |= {names[k]: reason for k, reason in reasons.items()}
     good = [k for k in range(len(names)) if k not in reasons]
-    if not good:
-        raise FailedPair(f"no image could be used; {names[0]}: {reasons[0]}")
-
-    def rows(value: Tensor | None, chosen: Sequence[int] = good) -> np.ndarray | None:
-        return None if value is None else value.float().cpu().numpy()[chosen]
-
-    seen = [k for k, fine in enumerate(finite) if fine]
-    paths = {id(module): name for name, module in model.named_modules()}
-    nodes = options.nodes if options.engine == "vlmrank" else "uniform"
-    return Pair(
-        blocks={paths[id(block.module)]: rows(result.blocks[block.path]) for block in path.blocks},
+    paths = {id(module): name for name, module in loaded.model.named_modules()}
+    pair = Pair(
+        blocks={paths[id(block.module)]: _array(result.blocks[block.path], good) for block in path.blocks},
         score=result.score.numpy()[good],
-        delta=rows(result.delta),
+        delta=_array(result.delta, good),
         pseudo_label=objective.pseudo_label.cpu().numpy()[good],
         image_id=[names[k] for k in good],
         alphas=result.alphas,
-        predicted_id=[predicted[k] for k in seen],
-        logits=rows(objective.logits, seen),
-        embedding=rows(F.normalize(everything, dim=-1), seen),
-        class_embedding=None if texts is None else texts.float().cpu().numpy(),
-        error=rows(result.error),
-        failed_images=failed,
-        attributes={"objective": objective.name, "quadrature": f"{nodes} {path.rule}, {len(result.alphas) - 1} steps"},
+        error=_array(result.error, good),
     )
+    return pair, {names[k]: reason for k, reason in reasons.items()}
+
+
+def _array(value: Tensor | None, rows: Sequence[int]) -> np.ndarray | None:
+    return None if value is None else value.float().cpu().numpy()[rows]
+
+
+def _compute(loaded, path: ModelPath, task: PairTask, options: ConductanceOptions, dtype: torch.dtype) -> Pair:
+    """What is asked for and not known yet, and what is known."""
+    images, names, failed = _preprocess(loaded, task)
+    chunk = 16 if options.batch == "auto" else int(options.batch)
+    embedding, further = _embeddings(loaded, task, images, dtype, chunk, failed)
+    pair, objective = Pair(), None
+    if embedding is not None:
+        objective, texts = _objective(loaded, task, embedding, options)
+        predicted = [*names, *further]
+        if images is not None:
+            place = next(loaded.visual.parameters()).device
+            pair, lost = _attributed(loaded, path, images.to(place, dtype), names, objective, options)
+            failed |= lost
+        finite = embedding.isfinite().all(-1).tolist()
+        failed = {predicted[k]: "its embedding is not finite" for k, fine in enumerate(finite) if not fine} | failed
+        seen = [k for k, fine in enumerate(finite) if fine]
+        pair = replace(
+            pair,
+            predicted_id=[predicted[k] for k in seen],
+            predicted_sha256=[task.sha256.get(predicted[k], "") for k in seen],
+            logits=_array(objective.logits, seen),
+            embedding=_array(F.normalize(embedding, dim=-1), seen),
+            class_embedding=None if texts is None else texts.float().cpu().numpy(),
+        )
+    anew = {"attributed_anew": len(names), "predicted_anew": len(names) + len(further)}
+    if task.known is not None:
+        pair = merge_rows(task.known, pair, list(task.sha256))
+    if not len(pair.image_id):
+        first = next((f"; {name}: {failed[name]}" for name in task.image_ids if name in failed), "")
+        raise FailedPair(f"no image could be used{first}")
+    named = objective.name if objective is not None else pair.attributes["objective"]
+    nodes = options.nodes if options.engine == "vlmrank" else "uniform"
+    attributes = {"objective": named, "quadrature": f"{nodes} {path.rule}, {len(pair.alphas) - 1} steps", **anew}
+    return replace(pair, failed_images=failed, attributes=attributes)
 
 
 def compute_pairs(loaded, tasks: Iterable[PairTask], options: ConductanceOptions) -> Iterator[Pair]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vlmrank.errors import RUN_AGAIN, FailedPair
+from vlmrank.errors import RUN_AGAIN, FailedPair, VlmrankError
 from vlmrank.jobs.pool import Card, JobSettings, Place, Stage, run_stage
-from vlmrank.store import FAILED, Pair, write_pair
-from vlmrank.store.identities import pair_identity
+from vlmrank.store import FAILED, Pair, ResultStore, read_pair, write_pair
+from vlmrank.store.identities import pair_identity, row_family
+from vlmrank.store.rows import known_rows
 
+RELATIVES = 8  # pairs of a family that are looked through for known rows
 MODEL_NAMES = ("model", "architecture", "pretrained")
 
 
@@ -35,20 +39,49 @@ def compute_conductance(
     batch : `auto`, or samples a pass.
     """
     settings = replace(settings, precision=options["precision"])
-    run_stage(ConductanceStage(model, options, settings.code, batch), datasets, outputs, settings)
+    stage = ConductanceStage(model, options, settings.code, ResultStore(settings.store, settings.say), batch)
+    run_stage(stage, datasets, outputs, settings)
 
 
 class ConductanceStage(Stage):
     """Layer conductance of one model; a result is a `Pair`."""
 
-    def __init__(self, model: Card, options: Mapping[str, Any], code: str, batch: int | str = "auto"):
-        self.model, self.options, self.code, self.batch = model, options, code, batch
+    def __init__(
+        self, model: Card, options: Mapping[str, Any], code: str, results: ResultStore, batch: int | str = "auto"
+    ):
+        self.model, self.options, self.code, self.results, self.batch = model, options, code, results, batch
 
     def lacks(self, dataset: Card) -> str:
         return "" if dataset["images"] else "the dataset has no image that can be used"
 
     def identity(self, dataset: Card) -> str:
         return pair_identity(self.model, dataset, self.options, self.code)
+
+    def known(self, dataset: Card) -> Pair | None:
+        """What the store has of the dataset's images, from any pair of this model, these settings and class names."""
+
+        def relatives() -> Iterator[Pair]:
+            family = row_family(self.model, dataset, self.options, self.code)
+            for path in itertools.islice(self.results.relatives(family), RELATIVES):
+                with contextlib.suppress(VlmrankError, OSError):  # damaged or gone: its images are computed again
+                    yield read_pair(path)
+
+        lists = image_lists(dataset)
+        return known_rows(relatives(), lists["images"], lists["predicted"])
+
+    def assembled(self, identity: str, dataset: Card) -> Pair | None:
+        known, lists = self.known(dataset), image_lists(dataset)
+        if known is None or len(known.image_id) < len(lists["images"]):
+            return None
+        if len(known.predicted_id) < sum(map(len, lists.values())):
+            return None
+        failed = {image["id"]: image["reason"] for image in dataset.get("failed_images") or []}
+        anew = {"seconds": 0.0, "attributed_anew": 0, "predicted_anew": 0, "seed": dataset.get("seed", 0)}
+        attributes = {**known.attributes, **anew, "identity": identity}
+        return replace(known, failed_images=failed, attributes=attributes)
+
+    def kept(self, identity: str, dataset: Card) -> None:
+        self.results.relate(identity, row_family(self.model, dataset, self.options, self.code))
 
     def compute(self, loaded: Any, work: Iterator[tuple[str, Card]]) -> Iterator[tuple[str, Pair]]:
         from vlmrank.conductance.options import ConductanceOptions
@@ -63,7 +96,7 @@ class ConductanceStage(Stage):
         pairs = compute_pairs(loaded, tasks(), ConductanceOptions(**self.options, batch=self.batch))
         for identity, dataset in work:
             try:
-                handed.append(pair_task(dataset, {"identity": identity, "code": self.code}))
+                handed.append(pair_task(dataset, {"identity": identity, "code": self.code}, self.known(dataset)))
             except FailedPair as error:
                 yield identity, self.failed(dataset, str(error), identity)
                 continue
@@ -91,8 +124,11 @@ class ConductanceStage(Stage):
         return not any(RUN_AGAIN in result.failed_images.get(name, "") for name in every)
 
     def told(self, result: Pair) -> str:
-        images = f"{len(result.predicted_id)} images predicted, {len(result.image_id)} attributed"
-        return f"{images} in {result.attributes['seconds']:.1f} s"
+        told = []
+        for what, count in (("predicted", len(result.predicted_id)), ("attributed", len(result.image_id))):
+            anew = result.attributes.get(f"{what}_anew", count)
+            told.append(f"{count} {'images ' * (not told)}{what}" + (f" ({anew} anew)" if anew < count else ""))
+        return f"{', '.join(told)} in {result.attributes['seconds']:.1f} s"
 
     def names(self, dataset: Card) -> dict[str, str]:
         return {"dataset": dataset["dataset"], **{name: self.model.get(name) or "" for name in MODEL_NAMES}}
@@ -142,8 +178,12 @@ def named_pair(pair: Pair, model: Card, dataset: Card) -> Pair:
     return Pair(**{**vars(pair), "attributes": {**pair.attributes, **names}})
 
 
-def pair_task(dataset: Card, attributes: Mapping[str, Any]) -> Any:
+def pair_task(dataset: Card, attributes: Mapping[str, Any], known: Pair | None = None) -> Any:
     """Decode a dataset's images; one that cannot be decoded (any more) is left out with its reason.
+
+    Parameters
+    ----------
+    known : rows of images that need not be computed, under the dataset's names.
 
     Raises
     ------
@@ -153,7 +193,13 @@ def pair_task(dataset: Card, attributes: Mapping[str, Any]) -> Any:
     from vlmrank.datasets.prepare import further_images, load_images
     from vlmrank.datasets.prompts import DEFAULT_TEMPLATES
 
-    loaded = load_images(dataset)
+    lists = image_lists(dataset)
+    attributed, predicted = (set(), set()) if known is None else (set(known.image_id), set(known.predicted_id))
+    new = {
+        "images": [image for image in lists["images"] if image["id"] not in attributed],
+        "predicted": [image for image in lists["predicted"] if image["id"] not in predicted],
+    }
+    loaded = load_images({**dataset, **new})
     return PairTask(
         dataset=dataset["dataset"],
         images=loaded.images,
@@ -161,6 +207,8 @@ def pair_task(dataset: Card, attributes: Mapping[str, Any]) -> Any:
         classes=dataset.get("classes") or (),
         templates=dataset.get("templates") or DEFAULT_TEMPLATES,
         failed_images=loaded.failed,
-        further=further_images(dataset),
+        further=further_images({**dataset, **new}),
+        sha256={image["id"]: image["sha256"] for images in lists.values() for image in images},
+        known=known,
         attributes={**attributes, "seed": dataset.get("seed", 0)},
     )

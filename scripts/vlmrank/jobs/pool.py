@@ -104,6 +104,14 @@ class Stage(ABC):
         """A result that takes no computing, or None."""
         return None
 
+    def assembled(self, identity: str, dataset: Card) -> Any | None:
+        """A result that can be put together from what the store has, or None."""
+        return None
+
+    def kept(self, identity: str, dataset: Card) -> None:
+        """Told of every result that went into the store."""
+        return None
+
     def lacks(self, dataset: Card) -> str:
         """Why a dataset that is fit for use cannot be used here, or an empty text."""
         return ""
@@ -189,8 +197,17 @@ class _Pool:
                 identity = self.stage.identity(dataset)
                 if self.take(dataset, output, identity):
                     self.done(dataset, TAKEN)
+                    continue
+                whole = None if identity in self.waiting else self.stage.assembled(identity, dataset)
+                if whole is not None:
+                    self.put(whole, dataset, output)
+                    self.publish(identity, dataset, output)
                 else:
                     self.waiting.setdefault(identity, []).append((dataset, output))
+
+    def publish(self, identity: str, dataset: Card, output: Place) -> None:
+        self.results.publish(identity, output)
+        self.stage.kept(identity, dataset)
 
     def leased(self, begin: Callable[[Lease], None]) -> Iterator[tuple[str, Card]]:
         """Yield what is this process's to compute; what is given up becomes a failed result."""
@@ -238,7 +255,7 @@ class _Pool:
                 continue
             self.put(result, dataset, output)
             if shared and not number:
-                self.results.publish(identity, output)
+                self.publish(identity, dataset, output)
 
     def collect(self) -> None:
         """Take what other processes computed meanwhile."""

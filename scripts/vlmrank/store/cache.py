@@ -70,13 +70,7 @@ class ResultStore:
         """Put a copy of a finished result file into the store."""
         source = Path(source)
         target = self.path(identity, source.suffix)
-        self.root.mkdir(parents=True, exist_ok=True)
-        shared = self.root.stat().st_mode & stat.S_IWGRP
-        if not target.parent.is_dir():
-            target.parent.mkdir(exist_ok=True)
-            if shared:
-                with contextlib.suppress(PermissionError):
-                    target.parent.chmod(target.parent.stat().st_mode | stat.S_IWGRP | stat.S_ISGID)
+        shared = self._make_folder(target.parent)
         with atomic(target) as partial:
             copy_file(source, partial)
             _sync(partial)
@@ -106,6 +100,39 @@ class ResultStore:
         except FileNotFoundError:  # pruned this moment
             return False
         return True
+
+    def relate(self, identity: str, family: str) -> None:
+        """Remember that a result is one of a family, whose members have rows in common."""
+        with contextlib.suppress(OSError):
+            self._make_folder(self._family(family))
+            (self._family(family) / identity).touch()
+
+    def relatives(self, family: str) -> Iterator[Path]:
+        """Files of the results of a family, the newest first; those that are gone are forgotten."""
+        with contextlib.suppress(OSError):
+            marks = sorted(self._family(family).iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
+            for mark in reversed(marks):
+                path = self.path(mark.name)
+                if path.exists():
+                    yield path
+                else:
+                    mark.unlink(missing_ok=True)
+
+    def _make_folder(self, folder: Path) -> bool:
+        """Make a folder of the store, writable for the group if the store is; return whether it is."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        shared = bool(self.root.stat().st_mode & stat.S_IWGRP)
+        for part in (*reversed(folder.relative_to(self.root).parents), folder.relative_to(self.root)):
+            path = self.root / part
+            if not path.is_dir():
+                path.mkdir(exist_ok=True)
+                if shared:
+                    with contextlib.suppress(PermissionError):
+                        path.chmod(path.stat().st_mode | stat.S_IWGRP | stat.S_ISGID)
+        return shared
+
+    def _family(self, family: str) -> Path:
+        return self.root / "families" / family[:2] / family
 
     def entries(self) -> Iterator[Path]:
         """Files of all results, whole or not."""

@@ -71,6 +71,15 @@ def open_hdf5(path: str | os.PathLike[str], kind: str = "") -> Iterator[h5py.Fil
         raise DamagedFile(path, f"not a readable result file ({error})") from error
 
 
+def unverified_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Attributes of a file of any age, which may have no seal; none where it is no HDF5 file."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return attributes_of(file)
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError):
+        return {}
+
+
 def change_attributes(path: Path, values: Mapping[str, Any]) -> None:
     """Change attributes of a file that nobody else sees yet, and seal it again."""
     os.truncate(path, path.stat().st_size - END)

@@ -63,6 +63,15 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def row_family(model: Mapping[str, Any], dataset: Mapping[str, Any], options: Mapping[str, Any], code: str) -> str:
+    """What pairs have in common whose rows by image are equal: all that is in their identity but the images.
+
+    Paths that start at the mean image depend on the images, which then belong to it.
+    """
+    together = dataset["images"] if options.get("baseline") == "mean" else []
+    return pair_identity(model, {**dataset, "images": together, "predicted": []}, options, code)
+
+
 def pair_identity(model: Mapping[str, Any], dataset: Mapping[str, Any], options: Mapping[str, Any], code: str) -> str:
     """Identity of a pair: weights, tokenizer, images, class names, templates, preprocessing, options, code, versions.
 

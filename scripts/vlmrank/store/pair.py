@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vlmrank.errors import OK, VlmrankError
+from vlmrank.errors import OK
 from vlmrank.store.files import DamagedFile
-from vlmrank.store.hdf5 import UTF8, attributes_of, create_hdf5, open_hdf5, set_attribute, texts
+from vlmrank.store.hdf5 import UTF8, attributes_of, create_hdf5, open_hdf5, set_attribute, texts, unverified_attributes
 
 FORMAT = 2
 """Written into every pair file. Version 1 had none: its secant rule was wrong in passes of a single sample."""
@@ -52,6 +52,7 @@ class Pair:
     image_id : K identifiers of the images.
     alphas : float64 [n+1], nodes of the path from the baseline (0) to the image (1).
     predicted_id : P identifiers of the images with predictions, of which the K above are a part; by default those.
+    predicted_sha256 : P hashes of these images' content, empty texts where they are not known.
     logits : float32 [P, classes] or None, zero-shot logits.
     embedding : float32 [P, D] or None, image embeddings of unit length.
     class_embedding : float32 [classes, D] or None, class-text embeddings of unit length.
@@ -67,6 +68,7 @@ class Pair:
     image_id: Sequence[str] = ()
     alphas: np.ndarray = field(default_factory=lambda: np.empty(0))
     predicted_id: Sequence[str] = ()
+    predicted_sha256: Sequence[str] = ()
     logits: np.ndarray | None = None
     embedding: np.ndarray | None = None
     class_embedding: np.ndarray | None = None
@@ -77,6 +79,8 @@ class Pair:
     def __post_init__(self):
         if not len(self.predicted_id):
             object.__setattr__(self, "predicted_id", tuple(self.image_id))
+        if not len(self.predicted_sha256):
+            object.__setattr__(self, "predicted_sha256", ("",) * len(self.predicted_id))
 
     @property
     def ok(self) -> bool:
@@ -84,21 +88,17 @@ class Pair:
         return self.attributes.get("status") == OK
 
 
-def is_distrusted(attributes: Mapping[str, Any]) -> bool:
-    """Whether a pair was made by the secant rule of version 1, wrong for ResNets in passes of a single sample."""
-    return "secant" in str(attributes.get("quadrature", "")) and int(attributes.get("format", 1)) < 2
-
-
 def distrusted_models(folder: str | os.PathLike[str]) -> list[str]:
-    """Models of a folder `<model>/<dataset>.h5` whose first pair file is distrusted (`is_distrusted`)."""
+    """Models of a folder `<model>/<dataset>.h5` whose first pair file is one of the secant rule of version 1.
+
+    That rule was wrong for ResNets in passes of a single sample. Files of version 1 have no seal: nothing reads them.
+    """
     found = []
     for model in sorted(path for path in Path(folder).glob("*") if path.is_dir()):
         first = min(model.glob("*.h5"), default=None)
-        try:
-            if first is not None and is_distrusted(read_pair_attributes(first)):
-                found.append(model.name)
-        except (VlmrankError, OSError):
-            continue  # whoever needs this file says what is wrong with it
+        attributes = unverified_attributes(first) if first is not None else {}
+        if "secant" in str(attributes.get("quadrature", "")) and int(attributes.get("format", 1)) < 2:
+            found.append(model.name)
     return found
 
 
@@ -115,6 +115,7 @@ def write_pair(path: str | os.PathLike[str], pair: Pair) -> None:
         file.create_dataset("image_id", data=texts(pair.image_id), dtype=UTF8)
         file["alphas"] = np.asarray(pair.alphas, np.float64)
         file.create_dataset("predicted_id", data=texts(pair.predicted_id), dtype=UTF8)
+        file.create_dataset("predicted_sha256", data=texts(pair.predicted_sha256), dtype=UTF8)
         for name in ("logits", "embedding", "class_embedding", "error"):
             value = getattr(pair, name)
             if value is not None:
@@ -135,15 +136,12 @@ def read_pair(path: str | os.PathLike[str], *, blocks: bool = True, of: tuple[st
     Raises
     ------
     DamagedFile : the file is not what `write_pair` wrote, or of others.
-    VlmrankError : it is not to be trusted (`is_distrusted`).
     """
     with open_hdf5(path, "pair") as file:
         attributes = attributes_of(file)
         found = (attributes.get("model"), attributes.get("dataset"))
         if of is not None and found != of:
             raise DamagedFile(path, f"holds {found[0]} on {found[1]}, not {of[0]} on {of[1]}")
-        if is_distrusted(attributes):
-            raise VlmrankError(f"{path}: made by the secant rule of an earlier version, which may be wrong; delete it")
         read = {
             file["blocks"][name].attrs["module"]: file["blocks"][name][()]
             for name in (sorted(file["blocks"], key=int) if blocks else ())
@@ -160,7 +158,8 @@ def read_pair(path: str | os.PathLike[str], *, blocks: bool = True, of: tuple[st
             pseudo_label=file["pseudo_label"][()],
             image_id=tuple(file["image_id"].asstr()[()]),
             alphas=file["alphas"][()],
-            predicted_id=tuple(file["predicted_id"].asstr()[()]) if "predicted_id" in file else (),
+            predicted_id=tuple(file["predicted_id"].asstr()[()]),
+            predicted_sha256=tuple(file["predicted_sha256"].asstr()[()]),
             failed_images=failed,
             attributes=attributes,
             **optional,
