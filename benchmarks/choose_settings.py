@@ -22,7 +22,8 @@ from scipy.special import ndtri
 
 from vlmrank.alignment import align_blocks, block_prior
 from vlmrank.divergence import directional_conductance_divergence
-from vlmrank.evaluation.evidence import draw_images, table_of
+from vlmrank.evaluation.evidence import table_of
+from vlmrank.evaluation.gather import draw_images
 from vlmrank.metrics import ndcg_at_k_score, weighted_tau_score
 from vlmrank.predictions import committee_agreement, prediction_statistics
 from vlmrank.ranking import fuse_scores, percentile_ranks, source_weights

@@ -33,7 +33,7 @@ from vlmrank.conductance.options import ConductanceOptions
 from vlmrank.conductance.pair import PairTask, compute_pairs
 from vlmrank.datasets.prompts import read_prompts
 from vlmrank.errors import VlmrankError
-from vlmrank.evaluation.evidence import dcd_of, importance_of
+from vlmrank.evaluation.counterparts import dcd_of, importance_of
 from vlmrank.metrics import kendall_tau_score, ndcg_at_k_score
 from vlmrank.ranking import aggregate_ranks
 from vlmrank.representation import represent

@@ -15,6 +15,7 @@ from vlmrank.workflow import config as configuration
 from vlmrank.store import identities as identity
 from vlmrank.workflow import resources
 from vlmrank.workflow import job_log as runlog
+from vlmrank.workflow import outcome
 from vlmrank.workflow import sheets
 from vlmrank.datasets.layout import tar_files
 from vlmrank.errors import VlmrankError
@@ -204,7 +205,7 @@ onstart:
     integrity.put_back(LOST, ResultStore(config["store"] or f"{RESULTS}/store"))
     debounce_rescheduling(workflow)
     runlog.open_channel(f"{LOGS}/run.log", logger.info)
-    for line in runlog.distrust(f"{RESULTS}/conductance"):
+    for line in outcome.distrust(f"{RESULTS}/conductance"):
         logger.warning(line)
 
 

@@ -95,8 +95,9 @@ rule gather_evidence:
         variant_draws=config["evaluation"]["variant_draws"],
         seed=config["seed"],
         code=code(
-            "vlmrank.evaluation.evidence:gather_evidence",
-            "vlmrank.evaluation.evidence:add_peers",
+            "vlmrank.evaluation.gather:Draws",
+            "vlmrank.evaluation.gather:gather_evidence",
+            "vlmrank.evaluation.gather:add_peers",
             "vlmrank.evaluation.evidence:write_evidence",
             "vlmrank.evaluation.peer_features:read_features",
             "vlmrank.evaluation.class_similarity:read_relations",

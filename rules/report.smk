@@ -111,6 +111,6 @@ rule check_pairs:
     conda:
         "../envs/report.yaml"
     params:
-        code=code("vlmrank.workflow.job_log:outcome"),
+        code=code("vlmrank.workflow.outcome:outcome"),
     script:
         "../scripts/check_pairs.py"

@@ -2,7 +2,8 @@
 
 from vlmrank.errors import VlmrankError
 from vlmrank.store import atomic
-from vlmrank.workflow.job_log import job, outcome
+from vlmrank.workflow.job_log import job
+from vlmrank.workflow.outcome import outcome
 
 
 def main(snakemake) -> None:

@@ -1,7 +1,8 @@
 """Gather from one model's pairs what the compared methods look at."""
 
 from vlmrank.evaluation.class_similarity import read_relations
-from vlmrank.evaluation.evidence import add_peers, gather_evidence, write_evidence
+from vlmrank.evaluation.evidence import write_evidence
+from vlmrank.evaluation.gather import Draws, add_peers, gather_evidence
 from vlmrank.evaluation.peer_features import read_features
 from vlmrank.store import read_alignment, read_dcd, read_pair
 from vlmrank.workflow.job_log import job
@@ -15,14 +16,10 @@ def main(snakemake) -> None:
             name: read_pair(path, of=(snakemake.wildcards.model, name))
             for name, path in zip(params.datasets, snakemake.input.pairs, strict=True)
         },
+        Draws(params.images, params.draws, params.seed, params.variants, params.variant_draws),
         sources=params.sources,
         alignment=params.alignment,
         divergence=params.divergence,
-        images=params.images,
-        draws=params.draws,
-        seed=params.seed,
-        variants=params.variants,
-        variant_draws=params.variant_draws,
         known=(read_alignment(snakemake.input.alignment), read_dcd(snakemake.input.dcd)),
     )
     if snakemake.input.peers:

@@ -7,7 +7,8 @@ from vlmrank.by_image import mean_by_image, place_by_image, stack_by_image
 from vlmrank.predictions import align_logits, committee_agreement, common_images
 from vlmrank.ranking import NO_ACCURACY, aggregate_ranks, ranking_table
 from vlmrank.store import FAILED, read_csv, read_dcd, read_json, read_pair, read_pair_attributes, write_csv
-from vlmrank.workflow.job_log import announce, job, recommendation
+from vlmrank.workflow.job_log import announce, job
+from vlmrank.workflow.outcome import recommendation
 
 
 def main(snakemake) -> None:

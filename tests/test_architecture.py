@@ -10,10 +10,9 @@ import pytest
 
 UPWARD: set[str] = set()
 CIRCLES = []
-LONG_FILES = {"conductance.layer", "evaluation.evidence"}
+LONG_FILES = {"conductance.layer"}
 LONG_FUNCTIONS = {
     "datasets.prepare:prepare_dataset",
-    "evaluation.evidence:gather_evidence",
     "ranking:aggregate_ranks",
     "report.answer:_evidence",
     "report.collect:collect",
@@ -25,7 +24,6 @@ MANY_PARAMETERS = {
     "conductance.adaptive:refine_conductance",
     "conductance.layer:layer_conductance",
     "datasets.prepare:prepare_dataset",
-    "evaluation.evidence:gather_evidence",
     "ranking:aggregate_ranks",
     "report.build:build_report",
     "workflow.run_size:run_size",

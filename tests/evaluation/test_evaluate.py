@@ -12,7 +12,7 @@ from vlmrank.baselines import Evidence, Method, Unavailable, View, all_methods, 
 from vlmrank.baselines.base import INPUTS, SOURCE_ACCURACIES, TARGET_IMAGES, TRUTH
 from vlmrank.errors import VlmrankError
 from vlmrank.evaluation import evaluate as evaluation
-from vlmrank.evaluation import evidence
+from vlmrank.evaluation import evidence, gather
 from vlmrank.store import Pair
 
 MODELS, DATASETS = [f"m{index}" for index in range(8)], ["cats", "dogs", "cells", "digits", "maps"]
@@ -291,8 +291,8 @@ def random_pair(rng, *, dataset, images=12, failed=False):
 def test_gathered_evidence_survives_a_failed_pair_and_the_file(tmp_path):
     rng = np.random.default_rng(0)
     pairs = {name: random_pair(rng, dataset=name, failed=name == "dogs") for name in DATASETS}
-    found = evidence.gather_evidence(
-        pairs, sources=DATASETS, alignment=ALIGNMENT, divergence=DIVERGENCE, images=5, draws=3
+    found = gather.gather_evidence(
+        pairs, gather.Draws(images=5, draws=3), sources=DATASETS, alignment=ALIGNMENT, divergence=DIVERGENCE
     )
     assert found.divergence["dcd"].shape == (3, 5, 5)
     for name, values in found.divergence.items():
@@ -307,7 +307,7 @@ def test_gathered_evidence_survives_a_failed_pair_and_the_file(tmp_path):
     np.testing.assert_array_equal(back.divergence["dcd"], found.divergence["dcd"])
     assert back.image_ids == found.image_ids and len(back.image_ids[0]) == 12 and back.image_ids[1] == ()
     np.testing.assert_array_equal(
-        back.drawn[""][0], [evidence.draw_images(12, images=5, draw=d, seed=0) for d in range(3)]
+        back.drawn[""][0], [gather.draw_images(12, images=5, draw=d, seed=0) for d in range(3)]
     )
     accuracy = pd.DataFrame(
         [(m, d, rng.random(), 100) for m in ("one", "two", "three") for d in DATASETS],
@@ -321,10 +321,10 @@ def test_gathered_evidence_survives_a_failed_pair_and_the_file(tmp_path):
 
 
 def test_draws_are_alike_across_models_and_exhaust_nothing():
-    first = evidence.draw_images(64, images=16, draw=3, seed=1)
-    np.testing.assert_array_equal(first, evidence.draw_images(64, images=16, draw=3, seed=1))
+    first = gather.draw_images(64, images=16, draw=3, seed=1)
+    np.testing.assert_array_equal(first, gather.draw_images(64, images=16, draw=3, seed=1))
     assert len(set(first)) == 16
-    assert list(evidence.draw_images(7, images=16, draw=0, seed=0)) == list(range(7))
+    assert list(gather.draw_images(7, images=16, draw=0, seed=0)) == list(range(7))
 
 
 def test_evaluation_imports_without_torch():

@@ -13,6 +13,7 @@ import pytest
 from vlmrank.errors import VlmrankError
 from vlmrank.store import Pair, read_pair, write_csv, write_pair
 from vlmrank.workflow import job_log as runlog
+from vlmrank.workflow import outcome
 
 COLUMNS = ["stage", "model", "dataset", "status", "reason", "seconds"]
 
@@ -32,7 +33,7 @@ def test_a_model_that_failed_as_a_whole_is_one_line(tmp_path):
         ("conductance", "good", "cats", "ok", ""),
         ("conductance", "good", "dogs", "ok", ""),
     )
-    found = runlog.outcome(path)
+    found = outcome.outcome(path)
     assert (found.pairs, found.failed) == (4, 2)
     assert found.lines == ("  bad (all its pairs): no weights",)
     assert found.rules == ("fetch_model", "compute_conductance", "measure_accuracy")
@@ -46,11 +47,11 @@ def test_pairs_of_one_model_with_one_reason_are_one_line(tmp_path):
         ("conductance", "b", "z", "ok", "left out: image 1.png: no image"),
         ("conductance", "c", "z", "ok", "left out: image 1.png: no image"),
     )
-    found = runlog.outcome(path)
+    found = outcome.outcome(path)
     assert found.lines == ("  a on every dataset: not finite", "  b on x, y: too large")
     assert found.notes == ("  z: image 1.png: no image",)
     assert found.rules == ("compute_conductance",)
-    assert runlog.outcome(path, {("a", "z"): "compute_conductance_1"}).rules == (
+    assert outcome.outcome(path, {("a", "z"): "compute_conductance_1"}).rules == (
         "compute_conductance",
         "compute_conductance_1",
     )
@@ -58,25 +59,25 @@ def test_pairs_of_one_model_with_one_reason_are_one_line(tmp_path):
 
 
 def test_last_lines(tmp_path):
-    assert runlog.last_lines(tmp_path, ["t"]) == []
+    assert outcome.last_lines(tmp_path, ["t"]) == []
     write_pairs(tmp_path, ("conductance", "a", "x", "ok", ""))
     ranking = pd.DataFrame(
         {"rank": [1.0, 2.0], "model": ["a", "b"], "rank_low": [1, 1], "rank_high": [2, 2], "status": ["ok", "ok"]}
     )
     write_csv(tmp_path / "ranking" / "t.csv", ranking)
     (tmp_path / "report.html").touch()
-    lines = runlog.last_lines(tmp_path, ["t"])
+    lines = outcome.last_lines(tmp_path, ["t"])
     assert lines == [
         "t: take a (95 % interval of its rank: 1 to 2 of 2)",
         "All 1 pairs succeeded.",
         f"Report: {tmp_path}/report.html",
     ]
-    assert "(as of 20" in runlog.last_lines(tmp_path, [], since=4e9)[0]
-    assert runlog.last_lines(tmp_path, ["t"], since=4e9)[0] == lines[0]
-    stopped = runlog.last_lines(tmp_path, ["t"], since=4e9, stopped=True)
+    assert "(as of 20" in outcome.last_lines(tmp_path, [], since=4e9)[0]
+    assert outcome.last_lines(tmp_path, ["t"], since=4e9)[0] == lines[0]
+    stopped = outcome.last_lines(tmp_path, ["t"], since=4e9, stopped=True)
     assert stopped[0].startswith(f"t: not ranked, since the run failed; {tmp_path}/ranking/t.csv is of an earlier one")
     assert not any("take" in line for line in stopped) and "(as of 20" in stopped[-1]
-    assert runlog.last_lines(tmp_path, ["t"], stopped=True) == lines, "ranked before it failed"
+    assert outcome.last_lines(tmp_path, ["t"], stopped=True) == lines, "ranked before it failed"
 
 
 @pytest.mark.parametrize("reached_the_end", [False, True])
@@ -112,7 +113,7 @@ def test_a_recommendation_is_a_sentence(tmp_path):
     def said(*rows):
         columns = ["rank", "model", "rank_low", "rank_high", "status"]
         write_csv(tmp_path / "t.csv", pd.DataFrame(rows, columns=columns))
-        return runlog.recommendation(tmp_path / "t.csv", "t")
+        return outcome.recommendation(tmp_path / "t.csv", "t")
 
     a, b = (1.5, "a", 1.5, 1.5, "ok"), (1.5, "b", 1.5, 1.5, "ok")
     assert said(a, b) == "t: take a or b (equal scores; 95 % interval of its rank: 1 to 2 of 2)"
@@ -133,14 +134,14 @@ def test_results_of_the_wrong_secant_rule_are_met_with_one_line_and_not_read(tmp
     write_pair(tmp_path / "b" / "x.h5", pair)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "x.h5").write_bytes(b"no pair")
-    (line,) = runlog.distrust(tmp_path)
+    (line,) = outcome.distrust(tmp_path)
     assert "the conductance of a was made by the secant rule of an earlier version" in line
     for model in "ac":
         with pytest.raises(VlmrankError, match="not a whole result file"):
             read_pair(tmp_path / model / "x.h5")
     assert read_pair(tmp_path / "b" / "x.h5").ok
     (tmp_path / "a" / "x.h5").unlink()
-    assert runlog.distrust(tmp_path) == [] == runlog.distrust(tmp_path / "nothing")
+    assert outcome.distrust(tmp_path) == [] == outcome.distrust(tmp_path / "nothing")
 
 
 def test_lines_of_many_writers_reach_the_reader_whole(tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ PLUMBING = {
     "jobs.embed_peers",
     "jobs.pool",
     "workflow.job_log",
+    "workflow.outcome",
     "workflow.resources",
 }
 LOOPS = set()

@@ -16,7 +16,6 @@ PRIVATE = (
     "snakemake.workflow:Workflow._prepare_dag",
     "snakemake.workflow:Workflow.dag_settings",
     "snakemake.workflow:Workflow.is_main_process",
-    "snakemake.workflow:Workflow.current_basedir",
     "snakemake.workflow:Workflow.configfiles",
     "snakemake.workflow:Workflow.overwrite_configfiles",
     "snakemake.workflow:Workflow.rules",
@@ -32,11 +31,6 @@ def is_head_process(workflow: Any) -> bool:
 def config_files(workflow: Any) -> list[Path]:
     """The files that the configuration comes from, those of the command line last."""
     return [*workflow.configfiles, *workflow.overwrite_configfiles]
-
-
-def folder_of_snakefile(workflow: Any) -> Path:
-    """The folder of the Snakefile or rules file that is being read."""
-    return Path(str(workflow.current_basedir))
 
 
 def outputs_so_far(workflow: Any) -> list[str]:

@@ -5,8 +5,8 @@ import pytest
 
 from vlmrank.alignment import AlignmentError
 from vlmrank.errors import VlmrankError
-from vlmrank.evaluation import evidence
-from vlmrank.evaluation.evidence import gather_evidence
+from vlmrank.evaluation import counterparts, gather
+from vlmrank.evaluation.gather import Draws, gather_evidence
 from vlmrank.store import Alignment, Divergences, Pair
 
 NAMES = ("cats", "dogs", "tools")
@@ -35,8 +35,8 @@ def pairs(seed=0):
 def computed(given):
     """What the stages before have of the pairs, with the datasets in another order."""
     plain = gather_evidence(given, **SETTINGS)
-    tasks, _, _ = evidence._drawn(given, images=None, draw=0, seed=0)
-    importance = evidence.importance_of(tasks, [True, True, False], **SETTINGS["alignment"])
+    tasks, _, _ = gather._drawn(given, images=None, draw=0, seed=0)
+    importance = counterparts.importance_of(tasks, [True, True, False], **SETTINGS["alignment"])
     order = [2, 0, 1]
     names = [NAMES[index] for index in order]
     prior = np.ones(3) / 3
@@ -48,8 +48,8 @@ def computed(given):
 def test_what_is_there_is_taken_by_name_and_not_computed_again(monkeypatch):
     given = pairs()
     plain, known = computed(given)
-    monkeypatch.setattr(evidence, "importance_of", lambda *_, **__: pytest.fail("aligned again"))
-    monkeypatch.setattr(evidence, "dcd_of", lambda _, weights, **__: 0 * weights @ weights.T)
+    monkeypatch.setattr(counterparts, "importance_of", lambda *_, **__: pytest.fail("aligned again"))
+    monkeypatch.setattr(counterparts, "dcd_of", lambda _, weights, **__: 0 * weights @ weights.T)
     found = gather_evidence(given, **SETTINGS, known=known)
     for name in ("dcd", "symmetric", "cosine", "jensen_shannon"):
         np.testing.assert_allclose(found.divergence[name], plain.divergence[name], rtol=1e-12, err_msg=name)
@@ -57,8 +57,8 @@ def test_what_is_there_is_taken_by_name_and_not_computed_again(monkeypatch):
 
 def test_draws_of_fewer_images_are_computed():
     given = pairs()
-    plain = gather_evidence(given, **SETTINGS, images=3, draws=2)
-    found = gather_evidence(given, **SETTINGS, images=3, draws=2, known=computed(given)[1])
+    plain = gather_evidence(given, **SETTINGS, draws=Draws(images=3, draws=2))
+    found = gather_evidence(given, **SETTINGS, draws=Draws(images=3, draws=2), known=computed(given)[1])
     np.testing.assert_array_equal(found.divergence["dcd"], plain.divergence["dcd"])
 
 
@@ -71,14 +71,14 @@ def test_files_of_other_datasets_are_refused():
 
 
 def test_a_dataset_that_cannot_be_aligned_is_missing_alone(monkeypatch):
-    align, given = evidence.align_blocks, pairs()
-    third = evidence.represent(list(given["tools"].blocks.values())).block_mass
+    align, given = counterparts.align_blocks, pairs()
+    third = gather.represent(list(given["tools"].blocks.values())).block_mass
 
     def fail(mass, *arguments, **options):
         if np.array_equal(mass, third):
             raise AlignmentError("no convergence")
         return align(mass, *arguments, **options)
 
-    monkeypatch.setattr(evidence, "align_blocks", fail)
+    monkeypatch.setattr(counterparts, "align_blocks", fail)
     found = gather_evidence(given, **SETTINGS).divergence["dcd"][0]
     assert np.isnan(found[2]).all() and np.isnan(found[:, 2]).all() and np.isfinite(found[:2, :2]).all()
