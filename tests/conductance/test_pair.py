@@ -10,9 +10,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from vlmrank.alignment import align_blocks, block_prior
 from vlmrank.conductance.options import ConductanceOptions
 from vlmrank.conductance.pair import PairTask, compute_pairs
+from vlmrank.divergence import directional_conductance_divergence
 from vlmrank.errors import VlmrankError
+from vlmrank.representation import represent
 from vlmrank.store import PAIR_ATTRIBUTES, read_pair, write_pair
 
 torch.set_num_threads(1)
@@ -230,6 +233,29 @@ def test_an_image_without_conductance_is_predicted_all_the_same(tiny, tmp_path):
     write_pair(tmp_path / "pair.h5", pair)
     read = read_pair(tmp_path / "pair.h5")
     assert read.predicted_id == ("0.png", "1.png", "2.png") and read.logits.shape == (3, 3)
+
+
+def test_batch_and_threads_change_the_divergence_by_rounding_alone(tiny):
+    """docs/output.md, "What is the same twice": DCD to 1e-4 of its largest value, and bitwise with nothing changed."""
+    rng = np.random.default_rng(1)
+    noise = [[Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(5)] for _ in range(4)]
+
+    def dcd(threads=1, **options):
+        torch.set_num_threads(threads)
+        try:
+            tasks = [task(str(d), 5, images=images) for d, images in enumerate(noise)]
+            pairs = list(compute_pairs(tiny, tasks, ConductanceOptions(points=6, **options)))
+        finally:
+            torch.set_num_threads(1)
+        found = [represent(list(pair.blocks.values())) for pair in pairs]
+        prior = block_prior(np.stack([one.block_profile for one in found]), depth=3.0)
+        weights = np.stack([align_blocks(one.block_mass, prior).importance for one in found])
+        return directional_conductance_divergence(found, weights, rank=2).dcd
+
+    once = dcd()
+    np.testing.assert_array_equal(dcd(), once)
+    for changed in ({"batch": 1}, {"batch": 5}, {"batch": 64}, {"threads": 2}):
+        np.testing.assert_allclose(dcd(**changed), once, rtol=0, atol=1e-4 * once.max())
 
 
 def test_tolerance_refines_each_image(tiny):

@@ -9,10 +9,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fault_matrix import ROWS, table
 from tiny_zoo import make_zoo
 from workspace import Workspace
+
+from vlmrank.store import read_pair
 
 pytestmark = pytest.mark.workflow
 ROOT = Path(__file__).resolve().parents[2]
@@ -245,6 +248,20 @@ def test_two_runs_on_one_store(prepared, calm, tmp_path):
     assert_as_calm(runs[0], calm)
     assert (runs[1] / RANKINGS[0]).read_bytes() == (calm / RANKINGS[0]).read_bytes()
     survived("two runs on one store at once")
+
+
+def test_neither_cores_nor_datasets_a_job_change_a_byte(prepared, calm, tmp_path):
+    """docs/output.md, "What is the same twice": not only the ranking, but every array that it comes from."""
+    run = Run(tmp_path / "run", prepared)
+    run.configure(conductance={"points": 4, "device": "cpu", "datasets_per_job": 1})
+    run.run(0, "--cores", "2")
+    for name in RANKINGS:
+        assert (run / name).read_bytes() == (calm / name).read_bytes()
+    for name in PAIRS:
+        ours, theirs = read_pair(run / name), read_pair(calm / name)
+        for path, values in theirs.blocks.items():
+            np.testing.assert_array_equal(ours.blocks[path], values)
+        np.testing.assert_array_equal(ours.logits, theirs.logits)
 
 
 def test_the_page_holds_the_matrix():

@@ -30,7 +30,7 @@ def keep_rows(work, sheet, names):
 
 def listed(work):
     """What a run leaves under results/, with the content addresses in the store counted instead of named."""
-    names = work.outputs()
+    names = [name for name in work.outputs() if not name.startswith("store/families/")]
     stored = [name for name in names if re.fullmatch(r"store/../[0-9a-f]{64}\.(h5|json)", name)]
     kinds = [f"store: {sum(name.endswith(kind) for name in stored)} {kind}" for kind in (".h5", ".json")]
     return [name for name in names if name not in stored] + kinds
