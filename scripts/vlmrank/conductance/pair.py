@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -270,6 +271,8 @@ def compute_pairs(loaded, tasks: Iterable[PairTask], options: ConductanceOptions
                 "vlmrank": vlmrank.__version__,
                 "torch": torch.__version__,
                 "open_clip": open_clip.__version__,
+                "timm": metadata.version("timm"),
+                "pillow": metadata.version("pillow"),
                 "python": platform.python_version(),
             },
             **pair.attributes,
