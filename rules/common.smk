@@ -58,6 +58,7 @@ config.update(SETTINGS)
 MODELS = {row.model: row for row in checked(sheets.read_models, config["models"], schema("models"))}
 DATASETS = {row.dataset: row for row in checked(sheets.read_datasets, config["datasets"], schema("datasets"))}
 SOURCES = [name for name, row in DATASETS.items() if row.role == "source"]
+GROUPS_OF_SIBLINGS = {name: row.group for name, row in DATASETS.items() if row.group}
 TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
 TWINS = objectives.twins(list(DATASETS.values()), config["conductance"]["objective"])
 COMPUTED = [*DATASETS, *TWINS]  # those whose conductance is computed

@@ -1,7 +1,6 @@
 # How well every method ranks the models for datasets whose truth is known, each left out in turn.
 # Peers that ask for more than the method does (labelled images, captions) are compared only where it is asked for.
 LABELLED = config["evaluation"]["labelled"]
-GROUPS_OF_SIBLINGS = {name: row.group for name, row in DATASETS.items() if row.group}
 
 
 rule relate_classes:
@@ -128,6 +127,7 @@ rule evaluate_methods:
         domains="<results>/evaluation/domain_metrics.csv",
         siblings="<results>/evaluation/sibling_metrics.csv",
         scores="<results>/evaluation/scores.h5",
+        calibration="<results>/evaluation/calibration.csv",
         variants="<results>/evaluation/variant_metrics.csv",
         methods="<results>/evaluation/methods.csv",
     log:
@@ -145,8 +145,13 @@ rule evaluate_methods:
         groups=GROUPS_OF_SIBLINGS,
         options=config["evaluation"],
         ranking={key: config["ranking"][key] for key in ("kappa", "shrink", "fuse")},
+        answer=config["ranking"],
+        targets=TARGETS,
         seed=config["seed"],
         code=code(
+            "vlmrank.answer.check",
+            "vlmrank.answer.tables",
+            "vlmrank.answer.tasks",
             "vlmrank.evaluation.evaluate",
             "vlmrank.baselines",
             "vlmrank.evaluation.evidence:assemble_evidence",

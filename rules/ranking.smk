@@ -1,4 +1,4 @@
-# The ranking for each target: source ranks, weighted by how well each source covers the target in the model's own eyes.
+# The ranking for each target: by the method that the known tasks speak for, with calibrated ranks and expectations.
 rule rank_models:
     input:
         models=of_models("<results>/models/{model}.json"),
@@ -6,6 +6,7 @@ rule rank_models:
         dcd=of_models("<results>/dcd/{model}.h5"),
         accuracy="<results>/accuracy.csv",
         dataset="<results>/datasets/{target}.json",
+        scores="<results>/evaluation/scores.h5",
     output:
         ranking=report(
             "<results>/ranking/{target}.csv",
@@ -14,6 +15,7 @@ rule rank_models:
             labels={"task": "{target}", "form": "table"},
         ),
         weights="<results>/ranking/{target}.weights.csv",
+        answer="<results>/ranking/{target}.answer.json",
     log:
         "<logs>/rank_models/{target}.log",
     benchmark:
@@ -27,19 +29,18 @@ rule rank_models:
         models=list(MODELS),
         sources=lambda wildcards: sheets.sources_for(DATASETS[wildcards.target], list(DATASETS.values())),
         options=config["ranking"],
+        groups=GROUPS_OF_SIBLINGS,
         seed=config["seed"],
         code=code(
-            "vlmrank.ranking:aggregate_ranks",
-            "vlmrank.ranking:ranking_table",
-            "vlmrank.predictions:align_logits",
-            "vlmrank.predictions:committee_agreement",
-            "vlmrank.predictions:common_images",
-            "vlmrank.by_image",
+            "vlmrank.answer.tasks:answer_tasks",
+            "vlmrank.answer.tables",
+            "vlmrank.evaluation.scores:read_scores",
+            "vlmrank.ranking:source_weights",
             "vlmrank.store:write_csv",
+            "vlmrank.store:write_json",
             "vlmrank.store:read_csv",
             "vlmrank.store:read_dcd",
             "vlmrank.store:read_json",
-            "vlmrank.store:read_pair",
             "vlmrank.store:read_pair_attributes",
         ),
     script:

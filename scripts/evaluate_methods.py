@@ -1,5 +1,8 @@
 """Leave each dataset out in turn and compare every method's ranking with the truth."""
 
+from vlmrank.answer.check import calibration_table, statements
+from vlmrank.answer.tables import settings_for, tasks_of
+from vlmrank.answer.tasks import answer_tasks
 from vlmrank.baselines import all_methods, describe_methods, select_methods
 from vlmrank.evaluation.class_similarity import read_relations
 from vlmrank.evaluation.evaluate import (
@@ -7,6 +10,7 @@ from vlmrank.evaluation.evaluate import (
     evaluate_methods,
     evaluate_protocol,
     evaluate_variants,
+    score_parts,
     summarise,
 )
 from vlmrank.evaluation.evidence import assemble_evidence, read_evidence
@@ -36,15 +40,21 @@ def main(snakemake) -> None:
     write_csv(output.differences, differences(found.metrics, **drawn))
     for path, protocol in ((output.domains, "domain"), (output.siblings, "siblings")):
         write_csv(path, evaluate_protocol(evidence, methods, found, protocol=protocol, seed=params.seed))
-    write_scores(output.scores, Scores(evidence.models, evidence.datasets, evidence.accuracy, found.scores))
+    targets = [list(evidence.datasets).index(name) for name in params.targets]
+    parts = score_parts(evidence, methods, targets, seed=params.seed)
+    scores = Scores(evidence.models, evidence.datasets, evidence.accuracy, found.scores, parts)
+    write_scores(output.scores, scores)
+    tasks, how = tasks_of(scores, methods, params.groups), settings_for(params.answer, params.seed)
+    claims = statements(answer_tasks(tasks, how), scores.truth)
+    write_csv(output.calibration, calibration_table(claims, level=how.level, seed=params.seed))
     write_csv(
         output.variants,
         evaluate_variants(evidence, options["variants"], draws=options["variant_draws"], **params.ranking),
     )
     write_csv(output.methods, describe_methods(methods))
-    targets = found.metrics["target"].nunique()
+    compared = found.metrics["target"].nunique()
     left_out = f"; left out, with reasons in {snakemake.log[0]}: {', '.join(found.left_out)}" if found.left_out else ""
-    announce(f"{len(methods) - len(found.left_out)} methods compared on {targets} datasets{left_out}")
+    announce(f"{len(methods) - len(found.left_out)} methods compared on {compared} datasets{left_out}")
     for method, reason in found.left_out.items():
         print(f"{method}: {reason}")
 

@@ -3,62 +3,47 @@
 import numpy as np
 import pandas as pd
 
-from vlmrank.by_image import mean_by_image, place_by_image, stack_by_image
-from vlmrank.predictions import align_logits, committee_agreement, common_images
-from vlmrank.ranking import NO_ACCURACY, aggregate_ranks, ranking_table
-from vlmrank.store import FAILED, read_csv, read_dcd, read_json, read_pair, read_pair_attributes, write_csv
+from vlmrank.answer.tables import answer_facts, ranking_rows, sentence, settings_for, tasks_of
+from vlmrank.answer.tasks import answer_tasks
+from vlmrank.baselines import all_methods
+from vlmrank.evaluation.scores import read_scores
+from vlmrank.ranking import NO_ACCURACY, source_weights
+from vlmrank.store import FAILED, read_csv, read_dcd, read_json, read_pair_attributes, write_csv, write_json
 from vlmrank.workflow.job_log import announce, job
 from vlmrank.workflow.outcome import recommendation
 
 
 def main(snakemake) -> None:
     """Rank all models for one target."""
-    models, options = snakemake.params.models, snakemake.params.options
-    sources = sorted(snakemake.params.sources)  # the order in the sheet decides nothing, not even a bootstrap draw
-    target = snakemake.wildcards.target
-    found = [read_dcd(path) for path in snakemake.input.dcd]
-    order = [[list(one.datasets).index(name) for name in sources] for one in found]
-    column = [list(one.datasets).index(target) for one in found]
-    dcd = np.stack([one.dcd[rows, at] for one, rows, at in zip(found, order, column, strict=True)])
+    params, options, target = snakemake.params, snakemake.params.options, snakemake.wildcards.target
+    models, sources = params.models, sorted(params.sources)
+    scores = read_scores(snakemake.input.scores)
+    methods = all_methods(**{key: options[key] for key in ("kappa", "shrink", "fuse")})
+    place = list(scores.datasets).index(target)
+    how = settings_for(options, params.seed)
+    answer = answer_tasks(tasks_of(scores, methods, params.groups), how, wanted=[place])[place]
+    parts = {title: values[:, place] for title, values in scores.parts.get(answer.choice.method, {}).items()}
     table = read_csv(snakemake.input.accuracy).pivot(index="model", columns="dataset", values="acc1")
     accuracy = table.reindex(index=models, columns=sources).to_numpy(np.float64)
-    weighting = {"kappa": options["kappa"], "shrink": options["shrink"]}
-    pairs = [read_pair(path, of=(model, target)) for model, path in zip(models, snakemake.input.pairs, strict=True)]
-    shares = [one.per_image[rows, at] for one, rows, at in zip(found, order, column, strict=True)]
-    per_image, images = stack_by_image(shares, [pair.image_id for pair in pairs])
-    logits = align_logits([pair.logits for pair in pairs], [pair.predicted_id for pair in pairs])
-    agreement = committee_agreement(logits, aggregate_ranks(accuracy, dcd, **weighting).score)
-    predicted = common_images([pair.logits for pair in pairs], [pair.predicted_id for pair in pairs])
-    if set(predicted) <= set(images):  # the bootstrap then draws them together
-        agreement = place_by_image(agreement, predicted, images)
-    extra = agreement if np.isfinite(agreement).any() else None
-    result = aggregate_ranks(
-        accuracy,
-        dcd,
-        **weighting,
-        per_image=per_image if per_image.shape[2] else None,
-        bootstrap=options["bootstrap"],
-        seed=snakemake.params.seed,
-        extra=extra,
-        fuse=options["fuse"],
-        by="fused" if options["score"] == "fused" and extra is not None else "score",
-    )
     files = (snakemake.input.models, snakemake.input.pairs)
     reasons = [_reason(*paths, known) for *paths, known in zip(*files, accuracy, strict=True)]
-    ranking = ranking_table(result, models, reasons)
-    ranking["fused"] = result.fused[ranking.index]
-    ranking["agreement"] = mean_by_image(agreement)[ranking.index]
-    write_csv(snakemake.output.ranking, ranking)
-    weights = pd.DataFrame(
-        {
-            "model": np.repeat(models, len(sources)),
-            "source": np.tile(sources, len(models)),
-            "dcd": dcd.ravel(),
-            "weight": result.weights.ravel(),
-        }
-    )
-    write_csv(snakemake.output.weights, weights)
-    announce(recommendation(snakemake.output.ranking, target))
+    write_csv(snakemake.output.ranking, ranking_rows(answer, models, reasons=reasons, parts=parts))
+    title = next((one.title for one in methods if one.name == answer.choice.method), answer.choice.method)
+    facts = answer_facts(answer, models, title=title, level=how.level)
+    write_json(snakemake.output.answer, facts)
+    write_csv(snakemake.output.weights, _weights(snakemake.input.dcd, target, accuracy, models, sources, options))
+    announce(f"{recommendation(snakemake.output.ranking, target)}; {sentence(facts)}")
+
+
+def _weights(paths, target, accuracy, models, sources, options) -> pd.DataFrame:
+    """How much each source counts for each model."""
+    found = [read_dcd(path) for path in paths]
+    order = [[list(one.datasets).index(name) for name in sources] for one in found]
+    dcd = np.stack([one.dcd[rows, list(one.datasets).index(target)] for one, rows in zip(found, order, strict=True)])
+    usable = np.where(np.isfinite(accuracy), dcd, np.nan)
+    weights = source_weights(usable, kappa=options["kappa"], shrink=options["shrink"])
+    names = {"model": np.repeat(models, len(sources)), "source": np.tile(sources, len(models))}
+    return pd.DataFrame({**names, "dcd": dcd.ravel(), "weight": weights.ravel()})
 
 
 def _reason(card_path: str, pair_path: str, accuracy: np.ndarray) -> str:

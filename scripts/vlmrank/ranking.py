@@ -148,6 +148,13 @@ def _resampled_mean(values: np.ndarray, times: np.ndarray) -> np.ndarray:
         return total / np.einsum("bk,...k->b...", times, present.astype(np.float64), optimize=True)
 
 
+def fuse_parts(score: np.ndarray, extra: np.ndarray, fuse: float) -> tuple[np.ndarray, np.ndarray]:
+    """z(score) and fuse z(extra), whose sum is `fuse_scores`; nan where the score is unknown."""
+    z = [_standardise(values, np.isfinite(values).astype(np.float64)) for values in (score, extra)]
+    known = np.isfinite(score)
+    return np.where(known, z[0], np.nan), np.where(known, fuse * z[1], np.nan)
+
+
 def fuse_scores(score: np.ndarray, extra: np.ndarray, fuse: float) -> np.ndarray:
     """z(score) + fuse z(extra), each standardised over the M models of the last axis; an unknown extra counts as 0.
 
@@ -156,8 +163,8 @@ def fuse_scores(score: np.ndarray, extra: np.ndarray, fuse: float) -> np.ndarray
     >>> fuse_scores(np.array([0.25, 0.75]), np.array([0.9, 0.1]), fuse=2.0)
     array([ 1., -1.])
     """
-    z = [_standardise(values, np.isfinite(values).astype(np.float64)) for values in (score, extra)]
-    return np.where(np.isfinite(score), z[0] + fuse * z[1], np.nan)
+    own, other = fuse_parts(score, extra, fuse)
+    return own + other
 
 
 def _image_draws(images: int, draws: int, generator: np.random.Generator) -> np.ndarray:

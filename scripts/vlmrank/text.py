@@ -31,12 +31,12 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def rank_interval(low: float, high: float, count: int) -> str:
-    """A 95 % interval of a rank among `count` models in words, in whole ranks, rounded outwards; nothing if unknown.
+    """A 90 % interval of a rank among `count` models in words, in whole ranks, rounded outwards; nothing if unknown.
 
     Examples
     --------
     >>> rank_interval(1.5, 2.0, 8), rank_interval(3.0, 3.0, 8)
-    ('95 % interval of its rank: 1 to 2 of 8', 'rank 3 of 8 in at least 95 of 100 redraws')
+    ('90 % interval of its rank: 1 to 2 of 8', 'rank 3 of 8 with a probability of at least 90 %')
     >>> rank_interval(1.0, 1.0, 1), rank_interval(float("nan"), float("nan"), 8)
     ('the only model', '')
     """
@@ -46,5 +46,5 @@ def rank_interval(low: float, high: float, count: int) -> str:
         return ""
     first, last = math.floor(low), math.ceil(high)
     if first == last:
-        return f"rank {first} of {count} in at least 95 of 100 redraws"
-    return f"95 % interval of its rank: {first} to {last} of {count}"
+        return f"rank {first} of {count} with a probability of at least 90 %"
+    return f"90 % interval of its rank: {first} to {last} of {count}"

@@ -5,7 +5,6 @@ import pytest
 from scipy.stats import rankdata
 
 from vlmrank.answer.calibration import (
-    PRIOR,
     Noise,
     calibration_error,
     draw_ranks,
@@ -15,6 +14,8 @@ from vlmrank.answer.calibration import (
     standing,
     task_correlation,
 )
+
+PRIOR = Noise(mean=0.75, spread=0.45, tasks=5.0)
 
 
 def drawn_tasks(noise, tasks, models, seed=0):
@@ -46,28 +47,28 @@ def test_correlation_is_one_for_the_truth_itself_and_nothing_for_two_models():
 
 def test_the_fit_recovers_the_noise_of_many_tasks():
     truth = Noise(0.9, 0.3, 0)
-    found = fit_noise(*drawn_tasks(truth, 300, 200))
+    found = fit_noise(*drawn_tasks(truth, 300, 200), prior=PRIOR)
     assert found.mean == pytest.approx(0.9, abs=0.06)
     assert found.spread == pytest.approx(0.3, abs=0.06)
     assert found.known == 300
 
 
 def test_without_known_tasks_the_prior_remains():
-    found = fit_noise([], [])
+    found = fit_noise([], [], prior=PRIOR)
     assert found.mean == PRIOR.mean
     assert found.known == 0
 
 
 def test_three_lucky_tasks_do_not_decide_alone():
     x = np.random.default_rng(1).random((3, 20))
-    found = fit_noise(x, x)
+    found = fit_noise(x, x, prior=PRIOR)
     assert PRIOR.mean < found.mean < np.arctanh(0.9)
 
 
 def test_claims_come_true_on_tasks_that_were_not_seen():
     noise = Noise(0.7, 0.4, 0)
     x, y = drawn_tasks(noise, 400, 30, seed=2)
-    fitted = fit_noise(x[:200], y[:200])
+    fitted = fit_noise(x[:200], y[:200], prior=PRIOR)
     claimed, seen, covered, first, first_seen = [], [], [], [], []
     for index in range(200, 400):
         said = rank_statements(draw_ranks(fitted, x[index], draws=500, seed=index))

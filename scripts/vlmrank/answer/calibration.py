@@ -44,10 +44,6 @@ class Noise:
         return float(np.tanh(self.mean))
 
 
-# Printed by `python benchmarks/calibration.py --prior` from the bench's choosing tasks alone.
-PRIOR = Noise(mean=0.75, spread=0.45, tasks=5.0)
-
-
 def standing(score: np.ndarray) -> np.ndarray:
     """Scores [M] in standard deviations, cut at +-3; nan stays, and constant scores are 0."""
     score = np.asarray(score, np.float64)
@@ -83,7 +79,7 @@ def task_correlation(score: np.ndarray, accuracy: np.ndarray) -> float:
     return float(np.corrcoef(x, y)[0, 1]) if x.std() > 1e-12 and y.std() > 1e-12 else 0.0
 
 
-def fit_noise(scores: Sequence[np.ndarray], accuracies: Sequence[np.ndarray], *, prior: Noise = PRIOR) -> Noise:
+def fit_noise(scores: Sequence[np.ndarray], accuracies: Sequence[np.ndarray], *, prior: Noise) -> Noise:
     """Estimate the noise from known tasks.
 
     The estimates of a normal distribution of a_t = atanh(r_t), in which the prior (m0, s0) counts n0 times, n = n0 + T:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import logit
 
-from vlmrank.answer.calibration import PRIOR, Noise, RankAnswer, draw_ranks, fit_noise, rank_statements
+from vlmrank.answer.calibration import Noise, RankAnswer, draw_ranks, fit_noise, rank_statements
 from vlmrank.answer.choice import Choice, choose_method
 from vlmrank.answer.expectation import EDGE, Expectation, draw_accuracies, expect, level_shifts
+from vlmrank.answer.prior import NOISE
 from vlmrank.answer.verdict import Verdict, verdict
 from vlmrank.metrics import ndcg_at_k_score
 
@@ -72,7 +73,7 @@ class Settings:
     default: str
     gains: Mapping[str, float] = field(default_factory=dict)
     fixed: str | None = None
-    noise: Noise = PRIOR
+    noise: Noise = NOISE
     level: float = 0.9
     draws: int = 2000
     seed: int = 0

@@ -269,6 +269,7 @@ class Method:
     score : takes a `View`, gives scores [M] or, for the mean of several tries, [R, M]; higher is better, nan is last.
     group : `ours`, `control`, `peer`, `labelled` (peers that see the target's labels) or `counterpart` (ours with one
         part exchanged).
+    parts : takes a `View`, gives title -> [M], whose sum is the score; None: the score is one part.
     """
 
     name: str
@@ -276,11 +277,17 @@ class Method:
     looks_at: frozenset[str]
     score: Callable[[View], np.ndarray]
     group: str = "peer"
+    parts: Callable[[View], Mapping[str, np.ndarray]] | None = None
 
     def __post_init__(self) -> None:
         unknown = self.looks_at - set(INPUTS)
         if unknown:
             raise ValueError(f"{self.name} looks at {sorted(unknown)}; known are {INPUTS}")
+
+    @property
+    def needs_no_labels(self) -> bool:
+        """Whether it sees neither labels nor accuracies of the target."""
+        return not self.looks_at & {TARGET_LABELS, TRUTH}
 
     @property
     def sees_images(self) -> bool:

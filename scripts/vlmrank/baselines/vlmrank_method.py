@@ -8,7 +8,7 @@ import numpy as np
 
 from vlmrank.baselines.base import CLASS_NAMES, SOURCE_ACCURACIES, TARGET_IMAGES, Method, View, known_mean
 from vlmrank.predictions import committee_agreement
-from vlmrank.ranking import aggregate_ranks, fuse_scores, percentile_ranks
+from vlmrank.ranking import aggregate_ranks, fuse_parts, fuse_scores, percentile_ranks
 
 # Divergences that take the place of DCD in the same aggregation.
 COUNTERPARTS = {
@@ -28,12 +28,23 @@ def _weighted(name: str, **options: float) -> Callable[[View], np.ndarray]:
     return score
 
 
+def _fused_parts(
+    fuse: float, name: str = "dcd", drawn: str = "", **options: float
+) -> Callable[[View], Mapping[str, np.ndarray]]:
+    def parts(view: View) -> Mapping[str, np.ndarray]:
+        """[M] the weighted ranks and, `fuse` times, the agreement with the other models, both standardised."""
+        weighted = aggregate_ranks(view.source_accuracy, view.divergence(name), **options).score
+        agreement = known_mean(committee_agreement(view.logits(drawn), weighted))
+        agreement = np.where(np.isfinite(weighted), agreement, np.nan)
+        return dict(zip(("known tasks", "agreement"), fuse_parts(weighted, agreement, fuse), strict=True))
+
+    return parts
+
+
 def _fused(fuse: float, name: str = "dcd", drawn: str = "", **options: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
-        """[M] the weighted ranks and, `fuse` times, the agreement with the other models, both standardised."""
-        accuracy, dcd = view.source_accuracy, view.divergence(name)
-        agreement = committee_agreement(view.logits(drawn), aggregate_ranks(accuracy, dcd, **options).score)
-        return aggregate_ranks(accuracy, dcd, extra=agreement, fuse=fuse, **options).fused
+        """[M] the sum of the parts."""
+        return np.sum(list(_fused_parts(fuse, name, drawn, **options)(view).values()), axis=0)
 
     return score
 
@@ -105,7 +116,7 @@ def methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 2.0) -> tu
     }
     return (
         Method("vlmrank", "vlmrank", SEES, _weighted("dcd", **used), "ours"),
-        Method("fused", "vlmrank, fused", SEES, _fused(fuse, **used), "ours"),
+        Method("fused", "vlmrank, fused", SEES, _fused(fuse, **used), "ours", _fused_parts(fuse, **used)),
         Method("model_level", titles["model_level"], SEES, _weighted("dcd", **own), "counterpart"),
         Method("task_level", titles["task_level"], SEES, _weighted("dcd", **same), "counterpart"),
         Method("fused_information", titles["fused_information"], SEES, information, "counterpart"),

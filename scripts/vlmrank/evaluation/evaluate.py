@@ -7,6 +7,7 @@ target's images. Intervals resample whole domains, since tasks of one domain res
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,9 @@ def evaluate_methods(
     draws: int | None = None,
     targets: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Score every method on every target that has at least two known accuracies and at least one source.
+    """Score every method on every target that has at least one source, and compare where two accuracies are known.
+
+    Targets of unknown truth are scored by the methods that see neither labels nor truth.
 
     Parameters
     ----------
@@ -125,7 +128,8 @@ def evaluate_methods(
         for target in range(len(evidence.datasets)) if targets is None else targets:
             dataset, truth = evidence.datasets[target], evidence.accuracy[:, target]
             sources = sources_of(evidence, target, protocol)
-            if np.isfinite(truth).sum() < 2 or not len(sources):
+            compared = np.isfinite(truth).sum() > 1
+            if not len(sources) or not (compared or method.needs_no_labels):
                 continue
             chosen = range(available if method.sees_images else 1)
             try:
@@ -134,16 +138,41 @@ def evaluate_methods(
                 left_out[method.name] = str(error)
                 continue
             tries = np.concatenate(tries)
-            if not np.isfinite(tries[:, np.isfinite(truth)]).any():
+            if not np.isfinite(tries[:, np.isfinite(truth)] if compared else tries).any():
                 left_out[method.name] = "no model could be scored"
                 continue
             scored[target] = tries
-            values = _mean_metrics(truth, tries)
+            values = _mean_metrics(truth, tries) if compared else {}
             rows += [(method.name, dataset, name, value) for name, value in values.items()]
         if scored:
             left_out.pop(method.name, None)
             scores[method.name] = _by_target(scored, len(evidence.datasets))
     return Evaluation(pd.DataFrame(rows, columns=["method", "target", "metric", "value"]), left_out, scores)
+
+
+def score_parts(
+    evidence: Evidence, methods: Sequence[Method], targets: Sequence[int], *, seed: int = 0
+) -> dict[str, dict[str, np.ndarray]]:
+    """What each method's score is the sum of, for methods that need no labels; the first draw of the images.
+
+    Returns
+    -------
+    method -> title of the part -> float64 [M, T], nan where a target was not asked for.
+    """
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for method in methods:
+        if method.parts is None or not method.needs_no_labels:
+            continue
+        for target in targets:
+            sources = sources_of(evidence, target)
+            if not len(sources):
+                continue
+            view = View(evidence, target, sources, method.looks_at, seed=seed)
+            with contextlib.suppress(Unavailable):
+                for title, values in method.parts(view).items():
+                    empty = np.full(evidence.accuracy.shape, np.nan)
+                    found.setdefault(method.name, {}).setdefault(title, empty)[:, target] = values
+    return found
 
 
 def _by_target(scored: Mapping[int, np.ndarray], datasets: int) -> np.ndarray:

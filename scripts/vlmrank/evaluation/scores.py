@@ -25,12 +25,14 @@ class Scores:
     models, datasets : M and T names.
     truth : float64 [M, T], nan where unknown.
     values : method -> float64 [R, M, T], higher is better; nan where a target was not scored.
+    parts : method -> title -> float64 [M, T], whose sum is the score, as far as asked for.
     """
 
     models: Sequence[str]
     datasets: Sequence[str]
     truth: np.ndarray
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
 def write_scores(path: str | os.PathLike[str], scores: Scores) -> None:
@@ -41,6 +43,9 @@ def write_scores(path: str | os.PathLike[str], scores: Scores) -> None:
         file["truth"] = np.asarray(scores.truth, np.float64)
         for method, values in scores.values.items():
             file.create_dataset(f"scores/{method}", data=np.asarray(values, np.float64), compression="gzip")
+        for method, titles in scores.parts.items():
+            for title, values in titles.items():
+                file.create_dataset(f"parts/{method}/{title}", data=np.asarray(values, np.float64), compression="gzip")
 
 
 def read_scores(path: str | os.PathLike[str]) -> Scores:
@@ -51,6 +56,10 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
             datasets=tuple(file["datasets"].asstr()[()]),
             truth=file["truth"][()],
             values={method: values[()] for method, values in file.get("scores", {}).items()},
+            parts={
+                method: {title: values[()] for title, values in titles.items()}
+                for method, titles in file.get("parts", {}).items()
+            },
         )
 
 

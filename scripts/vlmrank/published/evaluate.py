@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from vlmrank.answer.check import calibration_table, statements
+from vlmrank.answer.tables import answer_facts, ranking_rows, settings_for, tasks_of
+from vlmrank.answer.tasks import TaskAnswer, answer_tasks
 from vlmrank.baselines import all_methods, describe_methods, select_methods
-from vlmrank.baselines.base import Evidence
+from vlmrank.baselines.base import Evidence, Method
 from vlmrank.datasets.prompts import clip_benchmark_prompts
 from vlmrank.errors import VlmrankError
 from vlmrank.evaluation.evaluate import HIGHER_IS_BETTER, METRICS, differences, evaluate_methods, summarise
 from vlmrank.evaluation.evidence import table_of
+from vlmrank.evaluation.scores import Scores
 from vlmrank.models.registry import architectures
-from vlmrank.ranking import aggregate_ranks, ranking_table
 from vlmrank.store import OK, write_csv, write_json
 
 METHOD = "baselines only"
+BY_DEFAULT = "average_rank"  # what ranks where the known tasks say nothing else
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,10 @@ def _file(name: str) -> str:
     return name.replace("/", "-").lstrip(".")
 
 
-def rank_by_accuracies(accuracy: np.ndarray, models: Sequence[str], *, bootstrap: int, seed: int) -> pd.DataFrame:
-    """Rank M models by their mean percentile rank on S sources, [M, S] accuracies with nan for unknown.
-
-    Every source counts alike, since without conductance none is nearer than another; a model with missing accuracies
-    is ranked by those it has, and its interval is wider.
-    """
-    result = aggregate_ranks(accuracy, np.zeros_like(accuracy), bootstrap=bootstrap, seed=seed)
-    return ranking_table(result, models).reset_index(drop=True)
+def _answers(scores: Scores, methods: Sequence[Method], *, draws: int, seed: int) -> dict[int, TaskAnswer]:
+    """The answer for each dataset from the accuracies on all others."""
+    how = replace(settings_for({"score": "auto", "bootstrap": draws}, seed), default=BY_DEFAULT)
+    return answer_tasks(tasks_of(scores, methods, {}), how)
 
 
 def evaluate_published(
@@ -128,11 +128,6 @@ def evaluate_published(
     write_csv(results / "accuracy.csv", accuracy)
     if unmatched is not None:
         write_csv(results / "accuracy_unmatched.csv", unmatched)
-    rankings = {}
-    for target in targets:
-        sources = [index for index, name in enumerate(datasets) if name != target]
-        rankings[target] = rank_by_accuracies(matrix[:, sources], models, bootstrap=bootstrap, seed=seed)
-        write_csv(results / "ranking" / f"{_file(target)}.csv", rankings[target])
     evidence = Evidence(
         models=models,
         datasets=datasets,
@@ -145,7 +140,17 @@ def evaluate_published(
     found = evaluate_methods(evidence, methods, seed=seed)
     summary = summarise(found.metrics, bootstrap=bootstrap, seed=seed)
     gained = differences(found.metrics, ("average_rank",), bootstrap=bootstrap, seed=seed)
+    scores = Scores(models, datasets, matrix, found.scores)
+    answers = _answers(scores, methods, draws=max(bootstrap, 100), seed=seed)
+    rankings = {}
+    for target in targets:
+        answer = answers[datasets.index(target)]
+        rankings[target] = ranking_rows(answer, models).reset_index(drop=True)
+        write_csv(results / "ranking" / f"{_file(target)}.csv", rankings[target])
+        title = next(one.title for one in methods if one.name == answer.choice.method)
+        write_json(results / "ranking" / f"{_file(target)}.answer.json", answer_facts(answer, models, title=title))
     folder = results / "evaluation"
+    write_csv(folder / "calibration.csv", calibration_table(statements(answers, matrix), seed=seed))
     write_csv(folder / "metrics.csv", found.metrics)
     write_csv(folder / "summary.csv", summary)
     write_csv(folder / "differences.csv", gained)
