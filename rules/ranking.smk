@@ -1,4 +1,10 @@
 # The ranking for each target: by the method that the known tasks speak for, with calibrated ranks and expectations.
+if config["ranking"]["score"] != "auto":
+    from vlmrank.answer.tables import check_method
+
+    checked(check_method, config["ranking"]["score"])
+
+
 rule rank_models:
     input:
         models=of_models("<results>/models/{model}.json"),
@@ -34,6 +40,7 @@ rule rank_models:
         code=code(
             "vlmrank.answer.tasks:answer_tasks",
             "vlmrank.answer.tables",
+            "vlmrank.baselines:all_methods",
             "vlmrank.evaluation.scores:read_scores",
             "vlmrank.ranking:source_weights",
             "vlmrank.store:write_csv",

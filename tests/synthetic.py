@@ -218,10 +218,16 @@ def _write_ranking(folder, names, good, failed, sources, target, truth, conducta
     table = pd.DataFrame(rows, columns=columns)
     table[["rank", "rank_low", "rank_high"]] = table[["rank", "rank_low", "rank_high"]].astype("Int64")
     if fused:
-        table["fused"] = table["score"]
-        table["agreement"] = rng.uniform(size=len(table))
-        table["score"] -= rng.uniform(size=len(table))
+        table["part: agreement"] = rng.uniform(size=len(table))
+        table["part: known tasks"] = table["score"] - table["part: agreement"]
     store.write_csv(folder / "ranking" / f"{target}.csv", table)
+    if not good:
+        return
+    facts = {"model": names[good[order[0]]], "ranked_by": "vlmrank", "title": "vlmrank", "level": 0.9}
+    facts |= {"verdict": "fair", "reason": "Expected loss 2.1 points.", "known_tasks": len(sources)}
+    facts |= {"known_in_top5": 2.0, "loss_known": 0.02, "loss_random": 0.1, "p_top5": 0.8, "accuracy": 0.7}
+    facts |= {"accuracy_low": 0.6, "accuracy_high": 0.8, "loss": 0.021, "loss_low": 0.0, "loss_high": 0.05}
+    store.write_json(folder / "ranking" / f"{target}.answer.json", facts)
     if not conductance or not sources:
         return
     weight = rng.dirichlet(np.ones(len(sources)), size=len(names))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.stats import rankdata
-
-from vlmrank.errors import FAILED, OK
 
 CHUNK = 4_000_000  # numbers held at once by the bootstrap
 TIE = 1e-9  # scores that differ by less are equal: rounding, and with it the order of the sources, decides nothing
@@ -310,21 +306,3 @@ def aggregate_ranks(
         p_top5[usable] = (drawn <= 5).mean(axis=0)
     weights = np.where(usable[:, None], np.nan_to_num(weights), np.nan)
     return Ranking(score, fused, rank, rank_low, rank_high, p_top5, weights)
-
-
-def ranking_table(result: Ranking, models: Sequence[str], reasons: str | Sequence[str] = NO_ACCURACY) -> pd.DataFrame:
-    """A ranking as a table, one row a model, best first; models without a rank come last, failed for their reason."""
-    usable = np.isfinite(result.rank)
-    table = pd.DataFrame(
-        {
-            "rank": result.rank,
-            "model": models,
-            "score": result.score,
-            "rank_low": result.rank_low,
-            "rank_high": result.rank_high,
-            "p_top5": result.p_top5,
-            "status": np.where(usable, OK, FAILED),
-            "reason": np.where(usable, "", reasons),
-        }
-    )
-    return table.sort_values("rank", kind="stable", na_position="last")

@@ -11,7 +11,7 @@ import pytest
 
 from vlmrank.cli.command_line import main
 from vlmrank.errors import VlmrankError
-from vlmrank.published.evaluate import evaluate_published, rank_by_accuracies
+from vlmrank.published.evaluate import evaluate_published
 from vlmrank.store import read_csv
 
 REFERENCE = Path(os.environ.get("VLMRANK_REFERENCE", "../shared/reference"))
@@ -57,19 +57,17 @@ def test_missing_cells_are_allowed_and_widen_the_interval(tmp_path):
     assert (run.rankings["task 0"]["status"] == "ok").all()
 
 
-def test_a_model_with_few_accuracies_is_ranked_with_a_wider_interval():
-    rng = np.random.default_rng(0)
-    accuracy = 0.5 + 0.04 * rng.normal(size=(20, 1)) + 0.05 * rng.normal(size=(20, 15))
-    models = [f"m{index}" for index in range(20)]
-    whole = rank_by_accuracies(accuracy, models, bootstrap=500, seed=0).set_index("model").loc["m7"]
-    accuracy[7, 2:] = np.nan
-    part = rank_by_accuracies(accuracy, models, bootstrap=500, seed=0).set_index("model").loc["m7"]
-    assert part["status"] == "ok"
-    assert part["rank_high"] - part["rank_low"] > whole["rank_high"] - whole["rank_low"]
-    accuracy[7] = np.nan
-    none = rank_by_accuracies(accuracy, models, bootstrap=20, seed=0).iloc[-1]
-    assert (none["model"], none["status"]) == ("m7", "failed")
-    assert "no accuracy" in none["reason"]
+def test_a_model_is_ranked_by_the_accuracies_that_it_has(tmp_path):
+    known = table(models=10, datasets=8)
+    some = known[~((known["model"] == "ViT-B-32--tag07") & ~known["dataset"].isin(["task 1", "task 2"]))]
+    part = evaluate_published(some, tmp_path / "some", targets=["task 0"], bootstrap=100).rankings["task 0"]
+    row = part.set_index("model").loc["ViT-B-32--tag07"]
+    assert row["status"] == "ok" and 1 <= row["rank"] <= 10
+    only_target = known[~((known["model"] == "ViT-B-32--tag07") & (known["dataset"] != "task 0"))]
+    none = evaluate_published(only_target, tmp_path / "none", targets=["task 0"], bootstrap=100).rankings["task 0"]
+    last = none.iloc[-1]
+    assert (last["model"], last["status"]) == ("ViT-B-32--tag07", "failed")
+    assert "no accuracy" in last["reason"]
 
 
 def test_names_that_the_table_lacks(tmp_path):

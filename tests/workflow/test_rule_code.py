@@ -116,7 +116,7 @@ def edit_function(package, name, code):
         ("load_from_card", GPU),
         ("measure_accuracy", {"measure_accuracy"}),
         ("hub_file", {"fetch_model", "prepare_dataset"}),
-        ("ranking_table", {"rank_models"}),
+        ("ranking_rows", {"rank_models", "evaluate_methods"}),
     ],
 )
 def test_an_edit_runs_exactly_the_rules_that_depend_on_it(package, before, function, rules):

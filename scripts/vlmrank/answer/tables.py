@@ -11,12 +11,29 @@ import pandas as pd
 
 from vlmrank.answer.prior import DEFAULT, GAINS, NOISE
 from vlmrank.answer.tasks import Settings, TaskAnswer, Tasks
+from vlmrank.baselines import all_methods
 from vlmrank.baselines.base import Method
+from vlmrank.errors import VlmrankError
 from vlmrank.evaluation.scores import Scores
 from vlmrank.ranking import NO_ACCURACY
 from vlmrank.store import FAILED, OK
+from vlmrank.text import nearest
 
-PART = "part: "
+PART = "part: "  # how the column of a part of the score begins
+
+
+def check_method(name: str) -> None:
+    """Refuse a `ranking: score` that no ranking can follow.
+
+    Raises
+    ------
+    VlmrankError : no such method, or one that sees labels or the truth.
+    """
+    found = {one.name: one for one in all_methods()}
+    if name not in found:
+        raise VlmrankError(f"ranking.score: there is no method {name!r}. {nearest(name, ['auto', *found])}".rstrip())
+    if not found[name].needs_no_labels:
+        raise VlmrankError(f"ranking.score: {name} sees labels of the target, which a ranking has not")
 
 
 def settings_for(options: Mapping[str, Any], seed: int) -> Settings:
@@ -34,7 +51,9 @@ def tasks_of(scores: Scores, methods: Sequence[Method], groups: Mapping[str, str
     methods : those that were evaluated.
     groups : dataset -> group of siblings, where it has one.
     """
-    allowed = [one.name for one in methods if one.needs_no_labels and one.group != "control" and one.name in scores.values]
+    allowed = [
+        one.name for one in methods if one.needs_no_labels and one.group != "control" and one.name in scores.values
+    ]
     group = np.array([groups.get(name) or f"only {name}" for name in scores.datasets])
     values = {}
     for name in allowed:
@@ -128,5 +147,6 @@ def sentence(facts: Mapping[str, Any]) -> str:
         parts.append(f"expect an accuracy of {facts['accuracy_low']:.2f} to {facts['accuracy_high']:.2f}")
         parts.append(f"{100 * facts['loss']:.1f} points below the best on average")
     if facts["known_tasks"]:
-        parts.append(f"in {facts['known_in_top5']:.0f} of {facts['known_tasks']} known tasks the pick was in the top five")
+        hits, known = facts["known_in_top5"], facts["known_tasks"]
+        parts.append(f"in {hits:.0f} of {known} known tasks the pick was in the top five")
     return "; ".join(parts)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vlmrank import store
-from vlmrank.report.collect import Model, Run, ranked_by
+from vlmrank.report.collect import Model, Run, part_columns
 from vlmrank.report.names import ordinal
 from vlmrank.report.quality import Check, plural
 
@@ -48,7 +48,7 @@ class Answer:
     second: Pick | None
     lighter: Pick | None
     rivals: int
-    confidence: str
+    facts: Mapping[str, Any]
     checks: tuple[Check, ...]
     record: Mapping[str, Any] | None
     truth: Mapping[str, Any] | None
@@ -164,6 +164,19 @@ def track_record(run: Run, preferred: str | None = None) -> dict[str, Any] | Non
             if "random" in rows.index and pd.notna(rows["random"]):
                 found[f"{name}_random"] = 100 * float(rows["random"])
     return found
+
+
+def _record_of(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record that the verdict was judged by: each known task answered from the others."""
+    if not facts.get("known_tasks") or facts.get("loss_known") is None:
+        return None
+    return {
+        "method": facts["ranked_by"],
+        "tasks": facts["known_tasks"],
+        "loss": 100 * facts["loss_known"],
+        "loss_random": 100 * facts["loss_random"],
+        "hits": int(facts["known_in_top5"]),
+    }
 
 
 def image_counts(predicted: int, attributed: int) -> str:
@@ -286,21 +299,6 @@ def _class_names(run: Run, target: str, *, known: bool) -> list[Check]:
     ]
 
 
-def _confidence(picks: list[Pick], checks: list[Check]) -> str:
-    """One of `high`, `moderate`, `low`, from the interval, the probability and the worst check."""
-    first = picks[0]
-    if first.low is None or first.high is None:
-        return "low"
-    width, count = first.high - first.low + 1, len(picks)
-    if count > 7:  # among fewer, nearly everyone is in the top five
-        chance = first.p_top5 or 0.0
-        level = 2 if chance >= 0.9 and width <= max(3, 0.15 * count) else 1 if chance >= 0.6 else 0
-    else:
-        level = 2 if width == 1 else 1 if width <= count / 2 + 0.5 else 0
-    worst = max((check.severity for check in checks), default=0)
-    return ("low", "moderate", "high")[min(level, 3 - worst if worst >= 2 else 2)]
-
-
 def answer(run: Run, target: str, checks: list[Check], *, method: str | None = None) -> Answer:
     """The answer for one target; `checks` are those of the whole run."""
     picks = _picks(run, target)
@@ -310,7 +308,8 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
     images = max((pair.images for pair in used), default=drawn)
     attributed = max((pair.attributed for pair in used), default=drawn)
     near = pooled_divergence(run)
-    record = track_record(run, method)
+    facts = run.facts.get(target, {})
+    record = _record_of(facts) or track_record(run, method)
     evidence = _evidence(run, target, picks, (images, attributed), near, record)
     truth = _truth(run, target, picks)
     if truth is not None:
@@ -330,7 +329,7 @@ def answer(run: Run, target: str, checks: list[Check], *, method: str | None = N
         second=picks[1] if len(picks) > 1 else None,
         lighter=_lighter(picks) if picks else None,
         rivals=rivals,
-        confidence=_confidence(picks, [*checks, *evidence]) if picks else "low",
+        facts=facts,
         checks=tuple(evidence),
         record=record,
         truth=truth,
@@ -368,7 +367,7 @@ def _known_answer(target: str, truth: Mapping[str, Any]) -> Check:
 
 
 def because(run: Run, found: Answer) -> str:
-    """Why the first model stands where it does: its weightiest known tasks, and its agreement where that counts."""
+    """Why the first model stands where it does: its weightiest known tasks, and the parts of its score."""
     if found.pick is None:
         return ""
     name = found.pick.model.name
@@ -389,12 +388,13 @@ def because(run: Run, found: Answer) -> str:
             f"Its places on the known tasks that look most like this one from inside the model: {'; '.join(parts)}."
         )
     table = run.rankings[found.target]
-    if ranked_by(table) == "fused":
-        agreement = table.loc[table["rank"].notna() & table["agreement"].notna(), ["model", "agreement"]]
-        own = agreement.loc[agreement["model"] == name, "agreement"]
-        if not own.empty:
-            place = ordinal(int((agreement["agreement"] > own.iloc[0]).sum()) + 1)
-            sentences.append(
-                f"Its predictions on the images agree with those of the other models: {place} of {len(agreement)}."
-            )
+    columns = part_columns(table)
+    if len(columns) > 1:
+        ranked = table[table["rank"].notna()]
+        own = ranked[ranked["model"] == name].iloc[0]
+        places = {column: ordinal(int((ranked[column] > own[column]).sum()) + 1) for column in columns}
+        shares = [
+            f"{own[column]:+.2f} from {title} ({places[column]} of {len(ranked)})" for column, title in columns.items()
+        ]
+        sentences.append(f"Its score of {own['score']:.2f} is {' and '.join(shares)}.")
     return " ".join(sentences)

@@ -17,6 +17,7 @@ from vlmrank import store
 from vlmrank.errors import VlmrankError
 
 RANKING_COLUMNS = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
+PART = "part: "  # how the column of a part of the score begins
 FAMILIES = (
     (r"^vit|vit-|eva|siglip|clipa", "ViT"),
     (r"rn\d|rn-|resnet", "ResNet"),
@@ -84,6 +85,7 @@ class Run:
     datasets: tuple[Mapping[str, Any], ...]
     targets: tuple[str, ...]
     rankings: Mapping[str, pd.DataFrame]
+    facts: Mapping[str, Mapping[str, Any]]
     weights: Mapping[str, pd.DataFrame]
     accuracy: pd.DataFrame
     unmatched: int
@@ -104,18 +106,13 @@ class Run:
         return tuple(d["dataset"] for d in self.datasets if d["dataset"] not in self.targets)
 
 
-def ranked_by(table: pd.DataFrame) -> str:
-    """The column of a ranking that its ranks follow: `score`, or `fused` where that one explains them and `score` not.
+def part_columns(table: pd.DataFrame) -> dict[str, str]:
+    """Column -> title of the parts whose sum is the score of a ranking.
 
-    >>> table = pd.DataFrame({"rank": [1, 2], "score": [0.2, 0.3], "fused": [1.1, 0.9]})
-    >>> ranked_by(table), ranked_by(table.drop(columns="fused"))
-    ('fused', 'score')
+    >>> part_columns(pd.DataFrame({"score": [1.0], "part: agreement": [1.0]}))
+    {'part: agreement': 'agreement'}
     """
-    known = table[table["rank"].notna()]
-    if "fused" not in table or known["fused"].isna().any() or known.empty:
-        return "score"
-    follows = {name: (known[name].rank(ascending=False) == known["rank"]).mean() for name in ("score", "fused")}
-    return "fused" if follows["fused"] > follows["score"] else "score"
+    return {name: name.removeprefix(PART) for name in map(str, table.columns) if name.startswith(PART)}
 
 
 def family_of(name: str) -> str:
@@ -302,6 +299,7 @@ def collect(
         datasets=tuple(cards),
         targets=tuple(targets),
         rankings={name: rankings[name][rankings[name]["model"].isin(set(models))] for name in targets},
+        facts={name: reader.get(f"ranking/{name}.answer.json", store.read_json) or {} for name in targets},
         weights={
             name: reader.table(f"ranking/{name}.weights.csv", ["model", "source", "dcd", "weight"]) for name in targets
         },

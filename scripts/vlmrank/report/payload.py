@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vlmrank.report.answer import bounds, known_accuracy, pooled_divergence, reorder
-from vlmrank.report.collect import Run, ranked_by
+from vlmrank.report.collect import Run, part_columns
 from vlmrank.report.names import method_group, method_label, metric_label
 
 LEVELS = 255
@@ -90,7 +90,7 @@ def _target(run: Run, target: str, index: dict[str, int], names: list[str]) -> d
     table = run.rankings[target]
     room = max(20, EXPLAINED // len(run.targets))
     explained = set(table[table["rank"].notna()].sort_values("rank", kind="stable")["model"].head(room))
-    fused = "fused" in table.columns
+    parts = part_columns(table)
     rows = [
         [
             index[row.model],
@@ -100,14 +100,14 @@ def _target(run: Run, target: str, index: dict[str, int], names: list[str]) -> d
             number(row.p_top5, 3),
             str(row.status),
             str(row.reason),
-            *([number(row.fused)] if fused else []),
+            [number(value) for value in own],
         ]
-        for row in table.itertuples()
+        for row, own in zip(table.itertuples(), table[list(parts)].to_numpy(), strict=True)
     ]
     return {
         "name": target,
         "rows": rows,
-        "by": ranked_by(table),
+        "parts": list(parts.values()),
         "truth": {index[m]: number(acc) for m, acc in known_accuracy(run, target).items() if m in index},
         "why": _why(run, target, {name: index[name] for name in explained}, names),
         "profiles": {

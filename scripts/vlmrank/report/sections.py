@@ -17,14 +17,19 @@ from vlmrank import store
 from vlmrank.datasets.decode import ImageError, read_image
 from vlmrank.errors import VlmrankError
 from vlmrank.report.answer import find_own_method
-from vlmrank.report.collect import Run, ranked_by
+from vlmrank.report.collect import Run
 from vlmrank.report.names import method_group, method_label, metric_label
 from vlmrank.report.payload import is_true
 from vlmrank.report.quality import plural
 
-FUSED = "To this was added how far a model's predictions on the target's images agree with those of the other models. "
 THUMBNAIL = 160  # pixels of the longer side
 CLASSES = 60  # class names printed of a source; a target's are printed in full
+
+
+def _ranked_by(run: Run) -> str:
+    """Which method ranked, in a sentence; empty where the run does not say."""
+    titles = dict.fromkeys(facts["title"] for facts in run.facts.values() if facts.get("title"))
+    return f"The models were sorted by: {'; '.join(titles)}. " if titles else ""
 
 
 def count_words(value: float | None) -> str:
@@ -145,9 +150,8 @@ def method(run: Run, config: Mapping[str, Any] | None) -> dict[str, Any]:
             "the median pair). Blocks were weighted for each target by entropic optimal transport; the directional "
             "conductance divergence says what a source leaves uncovered of the target; the model's ranks on the "
             "sources were averaged with weights that fall with the divergence. "
-            + FUSED
-            * any(ranked_by(table) == "fused" for table in run.rankings.values())
-            + "The idea is published "
+            f"{_ranked_by(run)}"
+            "The idea is published "
             "(arXiv 2602.01346); its formulas are not, so these are ours: docs/method.md."
         )
     else:

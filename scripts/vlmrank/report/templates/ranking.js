@@ -25,8 +25,8 @@
   const view = { rows: [], sort: "rank", descending: false, all: false, open: new Set() };
 
   const read = () => target().rows.map((row, place) => ({
-    place, model: models[row[0]], rank: row[1], history: row[2], score: target().by === "fused" ? row[8] : row[2], low: row[3], high: row[4], top: row[5],
-    status: row[6], reason: row[7], fused: row[8] ?? null, accuracy: target().truth[row[0]] ?? null,
+    place, model: models[row[0]], rank: row[1], score: row[2], low: row[3], high: row[4], top: row[5],
+    status: row[6], reason: row[7], parts: row[8] ?? [], accuracy: target().truth[row[0]] ?? null,
     text: [models[row[0]].name, models[row[0]].label, models[row[0]].family, row[7]].join(" ").toLowerCase(),
   }));
 
@@ -55,7 +55,7 @@
     const box = element("td", { colspan: columns.length + 1 });
     const reasons = (target().why || {})[row.model.index];
     box.append(element("div", {}, [
-      row.score !== null ? `Score ${fixed(row.score, 3)}` : null, target().by === "fused" && row.fused !== null ? `of it ${fixed(row.history, 3)} from the known tasks and ${fixed(row.fused - row.history, 3)} for agreeing with the other models` : null,
+      row.score !== null ? `Score ${fixed(row.score, 3)}` : null, row.parts.length > 1 && row.score !== null ? `of it ${row.parts.map((value, part) => `${fixed(value, 3)} from ${target().parts[part]}`).join(" and ")}` : null,
       row.low !== null ? `likely rank ${row.low} to ${row.high}` : null, row.accuracy !== null ? `accuracy on this task ${percent(row.accuracy, 1)}, not used for the ranking` : null, row.top !== null ? `${percent(row.top)} chance of the true top five` : null,
       `${count(row.model.parameters)} parameters (${count(row.model.imageParameters)} in the image tower)`, `${row.model.gflops ?? "–"} GFLOPs an image`, row.model.weights ? `weights ${row.model.weights.slice(0, 12)}` : null,
     ].filter(Boolean).join(" · ")));
@@ -162,8 +162,8 @@
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   document.getElementById("download").addEventListener("click", () => {
-    const head = ["rank", "model", "score", "fused", "rank_low", "rank_high", "p_top5", "family", "parameters", "image_parameters", "gflops", "weights_sha256", "status", "reason"];
-    const lines = order(wanted()).map((r) => [r.rank, r.model.name, r.history, r.fused, r.low, r.high, r.top, r.model.family,
+    const head = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "family", "parameters", "image_parameters", "gflops", "weights_sha256", "status", "reason"];
+    const lines = order(wanted()).map((r) => [r.rank, r.model.name, r.score, r.low, r.high, r.top, r.model.family,
       r.model.parameters, r.model.imageParameters, r.model.gflops, r.model.weights, r.status, r.reason].map(cell).join(","));
     const url = URL.createObjectURL(new Blob([`${head.join(",")}\n${lines.join("\n")}\n`], { type: "text/csv;charset=utf-8" }));
     const link = element("a", { href: url, download: `ranking-${target().name}.csv` });
