@@ -1,6 +1,6 @@
 """How far a score can be trusted: a noise model between score and true rank, fitted on tasks whose truth is known.
 
-For one task, x is the score of M models in standard deviations and y the normal score of their true rank. The model is
+For one task, x is the standing of the scores of M models and y the normal score of their true rank. The model is
 
     y = r x + sqrt(1 - r^2) e,    e ~ N(0, 1),    atanh(r) ~ N(mean, spread^2),
 
@@ -44,17 +44,6 @@ class Noise:
         return float(np.tanh(self.mean))
 
 
-def standing(score: np.ndarray) -> np.ndarray:
-    """Scores [M] in standard deviations, cut at +-3; nan stays, and constant scores are 0."""
-    score = np.asarray(score, np.float64)
-    known = np.isfinite(score)
-    if not known.any():
-        return score.copy()
-    centred = score - score[known].mean()
-    deviation = np.sqrt(np.mean(centred[known] ** 2))
-    return np.clip(centred / deviation, -WINSOR, WINSOR) if deviation > 1e-12 else np.where(known, 0.0, np.nan)
-
-
 def normal_scores(values: np.ndarray) -> np.ndarray:
     """Phi^-1((rank - 1/2) / n) of the values [M], ties averaged; the largest value has the largest score; nan stays.
 
@@ -68,6 +57,34 @@ def normal_scores(values: np.ndarray) -> np.ndarray:
     result = np.full(values.shape, np.nan)
     result[known] = ndtri((rankdata(values[known]) - 0.5) / max(known.sum(), 1))
     return result
+
+
+def standing(score: np.ndarray) -> np.ndarray:
+    """How far each of the scores [M] stands out: the mean of three views of it, each in standard deviations.
+
+    The score itself, cut at `WINSOR`, keeps how far ahead a model is; its normal scores and its ranks keep one outlier
+    from making all others look alike. Nan stays, and constant scores are 0.
+
+    Examples
+    --------
+    >>> standing(np.array([1.0, 3.0, np.nan])).round(6)
+    array([-1.,  1., nan])
+    """
+    score = np.asarray(score, np.float64)
+    known = np.isfinite(score)
+    result = np.full(score.shape, np.nan)
+    if known.any():
+        values = score[known]
+        views = (_in_deviations(values), normal_scores(values), rankdata(values))
+        result[known] = np.mean([_in_deviations(view) for view in views], axis=0)
+    return result
+
+
+def _in_deviations(values: np.ndarray) -> np.ndarray:
+    """(values - mean) / standard deviation, cut at +-`WINSOR`; 0 where all are equal."""
+    centred = values - values.mean()
+    deviation = centred.std()
+    return np.clip(centred / deviation, -WINSOR, WINSOR) if deviation > 1e-12 else np.zeros_like(centred)
 
 
 def task_correlation(score: np.ndarray, accuracy: np.ndarray) -> float:
