@@ -15,7 +15,7 @@ from vlmrank.baselines import all_methods
 from vlmrank.baselines.base import Method
 from vlmrank.errors import VlmrankError
 from vlmrank.evaluation.scores import Scores
-from vlmrank.ranking import NO_ACCURACY
+from vlmrank.ranking import NO_ACCURACY, tied_ranks
 from vlmrank.store import FAILED, OK
 from vlmrank.text import nearest
 
@@ -89,7 +89,7 @@ def ranking_rows(
     known = np.isfinite(score)
     table = pd.DataFrame(
         {
-            "rank": pd.Series(-score).rank(method="average"),
+            "rank": tied_ranks(-score),
             "model": models,
             "score": score,
             "rank_low": answer.ranks.low,

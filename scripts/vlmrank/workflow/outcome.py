@@ -147,7 +147,7 @@ def earlier_time(path: Path, since: float) -> str:
 
 
 def recommendation(path: str | os.PathLike[str], target: str) -> str:
-    """`target: take model (95 % interval of its rank: 1 to 3 of 8)` from a ranking file."""
+    """`target: take model (90 % interval of its rank: 1 to 3 of 8)` from a ranking file."""
     table = read_csv(path)
     usable = table[table["status"] != FAILED]
     if usable.empty:
