@@ -29,7 +29,7 @@ from vlmrank.workflow.snakemake_patch import (
 from vlmrank.store import ResultStore, read_json
 from vlmrank.store.leases import acquire_run_lock
 from vlmrank.workflow.code_hash import code_hash
-from vlmrank.workflow import again, fingerprint, integrity, objectives, paths
+from vlmrank.workflow import again, fingerprint, integrity, objectives, partitions, paths
 
 
 class InputError(WorkflowError):
@@ -67,6 +67,9 @@ LOGS = paths.log_folder(RESULTS)
 
 LOST = integrity.check_results(RESULTS, {*MODELS, *COMPUTED}) if is_head_process(workflow) else []
 if is_head_process(workflow):
+    for remark in sheets.remarks(list(MODELS.values()), list(DATASETS.values())):
+        logger.warning(remark)
+    checked(partitions.check_partitions, getattr(workflow.executor_settings, "partition_config", None))
     make_again(workflow, {*again.files_to_make_again(RESULTS), *(file.path for file in LOST)})
     for line in integrity.lines_of(LOST):
         logger.warning(line)
@@ -115,7 +118,8 @@ def made():
 def inputs_of(row):
     """Rule inputs for a row of a sheet: what rules make of it, else the files and folders that exist."""
     found = [made().get(path) or ([path] if Path(path).exists() else tar_files(path)) for path in row.paths()]
-    return list(dict.fromkeys(name for names in found for name in names))
+    # Snakemake would read {} and <> in a path as its own; what changes there the fingerprint tells.
+    return list(dict.fromkeys(name for names in found for name in names if not set("{}<>") & set(name)))
 
 
 def fingerprint_of(row):

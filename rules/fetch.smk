@@ -1,4 +1,6 @@
 # Models and images: what there is, where it is, what it hashes to.
+from vlmrank.datasets.prepare import check_targets
+
 checked(
     sheets.check_inputs,
     list(MODELS.values()),
@@ -7,6 +9,9 @@ checked(
     datasets_sheet=config["datasets"],
     made=lambda path: path in made(),
 )
+
+if is_head_process(workflow):
+    checked(check_targets, list(DATASETS.values()), made=lambda path: path in made())
 
 
 localrules:

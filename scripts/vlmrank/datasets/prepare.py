@@ -6,7 +6,7 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -355,3 +355,32 @@ def load_images(card: Mapping[str, Any]) -> LoadedImages:
         first = card["images"][0]["id"]
         raise FailedPair(f"{card['dataset']}: no image could be used; {first}: {failed[first]}")
     return LoadedImages(list(images.values()), list(images), failed)
+
+
+def check_targets(rows: Sequence[Any], *, made: Callable[[str], bool] = lambda path: False) -> None:
+    """Look before anything runs whether a target can be used: its images are listed and one is decoded.
+
+    A target that cannot be used is a row of its own, with its reason; here the run ends only if there is no other. A
+    target that is not on this machine yet counts as usable.
+
+    Parameters
+    ----------
+    rows : of the datasets sheet.
+    made : whether the workflow itself will make a path.
+
+    Raises
+    ------
+    VlmrankError : there are targets, and none can be used; with the reason of each.
+    """
+    reasons = []
+    for row in rows:
+        if row.role != "target":
+            continue
+        if row.kind == "torchvision" or row.path.startswith("hf-hub:") or made(row.path):
+            return
+        card = prepare_dataset(**row.values() | {"test": ""}, images=1)
+        if card["status"] == OK:
+            return
+        reasons.append(f"{row.dataset} (line {row.line}): {card['reason']}")
+    if reasons:
+        raise VlmrankError("\n".join(("no target can be used, so that nothing would be ranked:", *reasons)))

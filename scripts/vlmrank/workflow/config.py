@@ -14,6 +14,7 @@ import yaml
 
 from vlmrank.errors import VlmrankError
 from vlmrank.text import nearest
+from vlmrank.textfile import read_text
 
 MISSING = "is missing"
 
@@ -136,8 +137,10 @@ def check_config(
 
     Raises
     ------
-    VlmrankError : an unknown key, or a value that is not allowed; names every problem, a line each.
+    VlmrankError : an unknown or double key, or a value that is not allowed; names every problem, a line each.
     """
+    for path in files:
+        _refuse_twice(path)
     wrong = problems(config, schema)
     if wrong:
         contents = [(str(path), yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}) for path in files]
@@ -147,6 +150,28 @@ def check_config(
             lines.append(f"{_holder(held, contents)}: {'.'.join(where) or 'the whole file'}: {text}")
         raise VlmrankError("\n".join(lines))
     return with_defaults(config, schema)
+
+
+def _refuse_twice(path: str | Path) -> None:
+    """Refuse a key that is in a block twice, of which YAML keeps the last in silence."""
+    try:
+        root = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return  # Snakemake has read it as JSON
+    pending = [root] if root is not None else []
+    while pending:
+        node = pending.pop()
+        if isinstance(node, yaml.SequenceNode):
+            pending += node.value
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if lines.setdefault(str(key.value), line) != line:
+                    raise VlmrankError(
+                        f"{path}, line {line}: the key {key.value} is on line {lines[key.value]} already"
+                    )
+                pending.append(value)
 
 
 def _holder(where: Sequence[str], contents: Sequence[tuple[str, Any]]) -> str:

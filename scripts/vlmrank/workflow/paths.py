@@ -31,8 +31,9 @@ def normal_paths(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
-    VlmrankError : `results` is the working directory or one above it.
+    VlmrankError : `results` is the working directory or one above it; a path with `{}` or `<>`.
     """
+    _check_plain(config)
     found = {**config, "accuracy": dict(config["accuracy"])}
     for section, names in ((found, PATHS), (found["accuracy"], ACCURACY_PATHS)):
         section.update({name: normal_path(section[name]) for name in names if section.get(name)})
@@ -47,6 +48,18 @@ def normal_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     if results.is_relative_to(here):
         found["results"] = str(results.relative_to(here))
     return found
+
+
+def _check_plain(config: Mapping[str, Any]) -> None:
+    """Refuse what Snakemake reads as its own in the paths that rules name: wildcards and path variables."""
+    accuracy = config["accuracy"]
+    tables = [(f"accuracy.tables.{n}.path", table["path"]) for n, table in enumerate(accuracy.get("tables") or [])]
+    named = [(name, config.get(name)) for name in PATHS]
+    named += [(f"accuracy.{name}", accuracy.get(name)) for name in ACCURACY_PATHS]
+    for name, path in [*named, *tables]:
+        strange = sorted(set(path or "") & set("{}<>\0\n"))
+        if strange and "://" not in path:
+            raise VlmrankError(f"{name}: {path!r} holds {' '.join(map(repr, strange))}, which no path here can have")
 
 
 def log_folder(results: str) -> str:

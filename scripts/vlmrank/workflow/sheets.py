@@ -219,6 +219,32 @@ def sources_for(target: DatasetRow, rows: Sequence[DatasetRow]) -> list[str]:
     ]
 
 
+def remarks(models: Sequence[ModelRow], datasets: Sequence[DatasetRow]) -> list[str]:
+    """What is no mistake in the sheets but may not be meant, a sentence each.
+
+    Examples
+    --------
+    >>> remarks([ModelRow("a", "ViT-B-32")], [DatasetRow("d", "source", "images")])[0]
+    'There is one model, a: nothing to choose from. Add models to the sheet.'
+    """
+    found = []
+    if len(models) == 1:
+        found.append(f"There is one model, {models[0].model}: nothing to choose from. Add models to the sheet.")
+    if not any(row.role == "target" for row in datasets):
+        found.append(
+            "No dataset has the role target: no models are ranked, the methods are only compared on the sources."
+        )
+    first: dict[tuple[str, str], ModelRow] = {}
+    for row in models:
+        same = first.setdefault((row.architecture, row.pretrained), row)
+        if same is not row:
+            found.append(
+                f"The models {same.model} (line {same.line}) and {row.model} (line {row.line}) have one architecture "
+                "and one pretrained: the same model counts twice."
+            )
+    return found
+
+
 def check_inputs(
     models: Sequence[ModelRow],
     datasets: Sequence[DatasetRow],
