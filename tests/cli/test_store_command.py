@@ -82,14 +82,6 @@ def test_prune_never_touches_what_is_anothers(group, capsys, monkeypatch):
     assert "2 of other users" in capsys.readouterr().out and len(list(store.entries())) == 5
 
 
-def test_prune_keeps_what_a_used_entry_was_put_together_from(group, tmp_path):
-    store, config = group
-    facts = {"model": "m", "dataset": "a", "status": "ok", "identity": identity(0), "uses": [identity(2)]}
-    write_pair(tmp_path / "results/conductance/m/a.h5", Pair(attributes=facts))
-    assert prune(config, "--yes") == 0
-    assert store.path(identity(2)).exists()
-
-
 def test_prune_refuses_where_it_is_not_known_what_is_used(group, tmp_path, capsys):
     store, config = group
     (tmp_path / "other.yaml").write_text(yaml.safe_dump({"results": str(tmp_path / "none")}))

@@ -21,6 +21,7 @@ from PIL import Image
 from vlmrank.demo import TARGET
 from vlmrank.demo import TASKS as NAMES
 from vlmrank.demo import drawing as d
+from vlmrank.store.files import atomic
 
 SPLITS = ("train", "target", "test")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -280,5 +281,6 @@ def write_dataset(name: str, folder: Path, *, unlabelled: int = 32, per_class: i
         "classes": list(task.classes),
         "templates": list(task.templates),
     }
-    (folder / "dataset.yaml").write_text(yaml.safe_dump(sheet, sort_keys=False), encoding="utf-8")
+    with atomic(folder / "dataset.yaml") as partial:
+        partial.write_text(yaml.safe_dump(sheet, sort_keys=False), encoding="utf-8")
     return labelled

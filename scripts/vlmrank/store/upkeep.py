@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vlmrank.errors import VlmrankError
 from vlmrank.store.cache import ResultStore, read_entry
@@ -93,21 +91,12 @@ def used_by(results: str | os.PathLike[str]) -> set[str]:
         for path in (path for suffix in ("h5", "json") for path in (results / folder).rglob(f"*.{suffix}")):
             if path.name.startswith("."):
                 continue
-            facts = read_entry(path)
-            found |= {str(facts.get("identity") or ""), *_uses(facts)}
+            found.add(str(read_entry(path).get("identity") or ""))
     return found - {""}
 
 
-def _uses(facts: dict[str, Any]) -> list[str]:
-    """Identities of the entries that one was put together from."""
-    with contextlib.suppress(ValueError):
-        uses = json.loads(facts["uses"]) if isinstance(facts.get("uses"), str) else facts.get("uses")
-        return [str(identity) for identity in uses or ()]
-    return []
-
-
 def find_unused(store: ResultStore, used: Collection[str], *, older_than_days: float) -> Unused:
-    """Sort the entries that are not among `used` (nor is what they were put together from) by what may be done.
+    """Sort the entries that are not among `used` by what may be done.
 
     Parameters
     ----------
