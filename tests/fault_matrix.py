@@ -17,7 +17,7 @@ ROWS = (
     ("SIGKILL of the head", "its job goes on; the next run waits for what that has taken on", 0),
     ("a pair in results truncated, garbage, empty, or with a flipped bit", "dropped, and copied from the store", 0),
     ("the same, with the time it had before", "likewise: its inode has another time", 0),
-    ("an alignment or divergence damaged, an accuracy or a card changed", "dropped and made anew", 0),
+    ("an alignment or divergence damaged, a card changed", "dropped and made anew", 0),
     ("a result that is a link to nothing, or gone", "made anew", 0),
     ("an entry of the store truncated, garbage, empty, or with a flipped bit", "dropped and computed anew", 1),
     ("results deleted", "pairs and accuracies are copied from the store", 0),

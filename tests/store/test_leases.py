@@ -332,6 +332,24 @@ def test_what_another_process_holds_is_waited_for(tmp_path):
     assert (folder / "a").read_text() == "made by the other"
 
 
+def test_a_signal_before_the_lease_is_in_hand_leaves_none(tmp_path):
+    code = """
+import os, signal, sys, time
+from pathlib import Path
+from vlmrank.store import leases
+from vlmrank.store.limits import until_terminated
+write = leases._write
+def write_and_be_told(*arguments, **options):
+    write(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGHUP)
+leases._write = write_and_be_told
+with until_terminated(1000, time.monotonic()):
+    leases.Leases(Path(sys.argv[1])).take("a")
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 129
+    assert list(tmp_path.iterdir()) == []
+
+
 HELD = """
 import ctypes, os, sys, time
 from pathlib import Path

@@ -31,6 +31,18 @@ PATIENCE_SECONDS = 90.0
 TRIES_TO_RELEASE = 5
 LEASE, CRASH = ".lease", ".crash"
 logger = logging.getLogger(__name__)
+# Leases of this process by path: a signal may come before whoever asked for one has it in hand.
+_held: dict[Path, tuple[int, str]] = {}
+
+
+@atexit.register
+def _release_all() -> None:
+    """Give back at the end of the process what is still held."""
+    for path, (process, token) in list(_held.items()):
+        if process == os.getpid():  # a forked child holds none of its parent's
+            with contextlib.suppress(OSError):
+                if (_read(path) or {}).get("token") == token:
+                    path.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: Mapping[str, Any], *, exclusive: bool = False) -> None:
@@ -106,6 +118,7 @@ class Lease:
     def release(self) -> None:
         """Give the result back."""
         self._stop.set()
+        _held.pop(self.path, None)
         for attempt in range(TRIES_TO_RELEASE):
             found = _read(self.path)
             if found is None or found.get("token", self.content["token"]) != self.content["token"]:
@@ -199,6 +212,8 @@ class Leases:
         """
         content = {**this_process(), **self.notes, "token": secrets.token_hex(8)}
         path, took_over = self._path(key), None
+        before = _held.get(path)
+        _held[path] = (os.getpid(), content["token"])
         try:
             self._make_folder()
             while True:
@@ -210,6 +225,7 @@ class Leases:
                     continue
                 took_over = self._record_crash(key, path, earlier) if self._gone(path, earlier) else None
                 if took_over is None:
+                    _held.pop(path) if before is None else _held.update({path: before})
                     return None
                 _write(path, content)
                 break
