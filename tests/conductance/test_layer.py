@@ -259,7 +259,7 @@ def test_the_chunk_is_cut_to_the_free_memory(monkeypatch):
     net, blocks, x, baseline, scalar = problem(vit())
     alphas = path_positions(16)
     free = layer_conductance(net, blocks, x, baseline, scalar=scalar, alphas=alphas, rule="clenshaw-curtis")
-    monkeypatch.setattr("vlmrank.conductance.layer.budget_bytes", lambda device: 400_000)
+    monkeypatch.setattr("vlmrank.conductance.passes.budget_bytes", lambda device: 400_000)
     tight = layer_conductance(net, blocks, x, baseline, scalar=scalar, alphas=alphas, rule="clenshaw-curtis")
     assert 1 <= tight.chunk_size < free.chunk_size
 

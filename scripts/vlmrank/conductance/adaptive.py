@@ -10,18 +10,9 @@ import torch
 from torch import Tensor
 
 from vlmrank.conductance.accumulate import Reduction, at_least_float32, panel_sum
-from vlmrank.conductance.layer import (
-    Conductance,
-    Forward,
-    OnePass,
-    Scalar,
-    attached_pass,
-    check_alphas,
-    gather,
-    layer_conductance,
-    run_samples,
-)
+from vlmrank.conductance.layer import Conductance, check_alphas, gather, layer_conductance
 from vlmrank.conductance.memory import budget_bytes
+from vlmrank.conductance.passes import Forward, OnePass, Scalar, attached_pass, run_samples
 from vlmrank.conductance.quadrature import chebyshev_nodes, panel_degrees, path_positions, stieltjes_matrix
 from vlmrank.errors import VlmrankError
 from vlmrank.models.blocks import Block

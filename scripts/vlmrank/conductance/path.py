@@ -18,9 +18,10 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from vlmrank.conductance.adaptive import refine_conductance
-from vlmrank.conductance.layer import Conductance, Scalar, layer_conductance
+from vlmrank.conductance.layer import Conductance, layer_conductance
 from vlmrank.conductance.objective import embedding_objective
 from vlmrank.conductance.options import ConductanceOptions
+from vlmrank.conductance.passes import Scalar
 from vlmrank.conductance.probes import probe_images
 from vlmrank.conductance.quadrature import arc_length_curve, path_positions, uniform_curve
 from vlmrank.conductance.secant_relu import is_piecewise_linear
