@@ -90,7 +90,7 @@ def test_agreement_of_a_slow_loop(balance):
         committee = sum(weights[j] * balance_classes(p[j], balance) for j in others) / sum(weights[j] for j in others)
         centred = logits[m] - logits[m].mean(axis=1, keepdims=True)
         sure.append((p[m] * committee).sum(axis=1))
-        contrast.append((centred / centred.std() * committee).sum(axis=1))
+        contrast.append((centred / logits[m].std() * committee).sum(axis=1))
     np.testing.assert_allclose(found, in_spreads(sure, contrast), rtol=0, atol=1e-9)
 
 

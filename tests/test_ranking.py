@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vlmrank.ranking import aggregate_ranks, percentile_ranks, source_weights, tied_ranks
+from vlmrank.ranking import aggregate_ranks, average_ranks, percentile_ranks, source_weights, tied_ranks
 
 NAN = np.nan
 
@@ -138,8 +138,21 @@ def test_fused_adds_the_standardised_extra_statistic():
     np.testing.assert_allclose(fused.fused, expected, rtol=0, atol=1e-12)
     np.testing.assert_allclose(fused.score, plain.score, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(fused.rank, np.argsort(np.argsort(-expected)) + 1)
-    swamped = aggregate_ranks(accuracy, dcd, extra=np.arange(9.0), fuse=100.0, by="fused", bootstrap=20)
-    np.testing.assert_array_equal(swamped.rank_low, np.arange(9, 0, -1))
+    for fuse in (100.0, np.inf):
+        swamped = aggregate_ranks(accuracy, dcd, extra=np.arange(9.0), fuse=fuse, by="fused", bootstrap=20)
+        np.testing.assert_array_equal(swamped.rank_low, np.arange(9, 0, -1))
+    alone = (np.arange(9.0) - 4) / np.std(np.arange(9.0))
+    np.testing.assert_allclose(swamped.fused, alone, rtol=0, atol=1e-12)
+
+
+def test_average_ranks_count_the_sources_on_which_a_model_is_known():
+    accuracy, _ = bench()
+    known = ~np.isnan(accuracy)
+    ranks = percentile_ranks(accuracy)
+    found = average_ranks(accuracy)
+    for model in np.flatnonzero(known.any(axis=1)):
+        assert found[model] == pytest.approx(ranks[model][known[model]].mean(), abs=1e-12)
+    assert np.isnan(average_ranks(np.array([[NAN, NAN], [0.1, NAN]]))[0])
 
 
 def test_an_extra_statistic_of_each_image_is_resampled_with_the_images():
@@ -185,8 +198,7 @@ def test_refuses_shapes_and_an_unknown_score():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"fuse": NAN}, "fuse must be finite and not negative, not nan"),
-        ({"fuse": np.inf}, "not inf"),
+        ({"fuse": NAN}, "fuse must not be negative, not nan"),
         ({"fuse": -1.0}, "not -1"),
         ({"kappa": 0.0}, "kappa must be positive, not 0"),
         ({"kappa": NAN}, "not nan"),

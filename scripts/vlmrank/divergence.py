@@ -88,7 +88,7 @@ def directional_conductance_divergence(
     importance: np.ndarray,
     *,
     kind: str = "subspace",
-    rank: int = 4,
+    rank: int = 8,
     standardise: bool = True,
     smoothing: float = 1e-3,
     centre: Sequence[np.ndarray] | None = None,
@@ -110,7 +110,7 @@ def directional_conductance_divergence(
     representations : T tasks of one model (the same B and C_b), None for a dataset that is missing.
     importance : [T, B], w_t of each dataset as the target; rows sum to 1.
     kind : `subspace`, `kl` or `coverage`.
-    rank : >= 1, dimension of a source's subspace; about a quarter of the number of images.
+    rank : >= 1, dimension of a source's subspace; about half of the number of images.
     standardise : whether all channels of a block count alike (`subspace`); a few carry most of the conductance.
     smoothing : > 0, for `kl`.
     centre : B arrays [C_b] to subtract for `subspace`; by default the mean over all images of all given datasets.

@@ -148,10 +148,13 @@ def _votes(logits: Sequence[np.ndarray], score: np.ndarray, sharpness: float) ->
 
 
 def _contrast(logits: np.ndarray) -> np.ndarray:
-    """Logits minus the image's mean over the classes, in units of their root mean square over images and classes."""
-    centred = logits - logits.mean(axis=1, keepdims=True)
-    size = np.sqrt(np.square(centred).mean())
-    return centred / size if size > 0 else centred
+    """Logits minus the image's mean over the classes, in units of the standard deviation of all logits.
+
+    The deviation is that over images and classes together, so that a model whose logits rise and fall for all classes
+    alike from image to image has less contrast.
+    """
+    spread = logits.std()
+    return (logits - logits.mean(axis=1, keepdims=True)) / (spread if spread > 0 else 1.0)
 
 
 def committee_agreement(
@@ -166,10 +169,11 @@ def committee_agreement(
         q_m[k, c] = (sum_{j != m} w_j b_j[k, c]) / (sum_{j != m} w_j),    b_j = balance_classes(p_j, balance).
 
     The model is read against it twice: by its probabilities, sum_c p_m[k, c] q_m[k, c], and by its contrast,
-    sum_c u_m[k, c] q_m[k, c], where u_m are its logits minus the image's mean over the classes, in units of their root
-    mean square. The first says how sure the model is where the committee is, and the second does not depend on how sure
-    a model is in general. Each is divided by the standard deviation, over the models that vote, of its mean over the
-    images, and the agreement is their sum. No label is seen.
+    sum_c u_m[k, c] q_m[k, c], where u_m are its logits minus the image's mean over the classes, in units of the
+    standard deviation of all its logits. The first says how sure the model is where the committee is; the second does
+    not depend on the scale of its logits, and falls where they differ more between images than between classes. Each is
+    divided by the standard deviation, over the models that vote, of its mean over the images, and the agreement is
+    their sum. No label is seen.
 
     Parameters
     ----------

@@ -78,6 +78,20 @@ def percentile_ranks(values: np.ndarray) -> np.ndarray:
     return np.where(known, (ranks - 0.5) / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
+def average_ranks(accuracy: np.ndarray) -> np.ndarray:
+    """Mean percentile rank [M] of each model over the sources [M, S] on which it is known; nan where there is none.
+
+    Examples
+    --------
+    >>> average_ranks(np.array([[0.2, 0.5], [0.8, np.nan], [np.nan, np.nan]]))
+    array([0.375, 0.75 ,   nan])
+    """
+    ranks = percentile_ranks(accuracy)
+    known = np.isfinite(ranks)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, ranks, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
 def _standardise(dcd: np.ndarray, times: np.ndarray) -> np.ndarray:
     """(dcd - mean) / std over the last axis, each entry counted `times`; 0 where all are equal or nothing counts."""
     total = times.sum(axis=-1, keepdims=True)
@@ -193,8 +207,8 @@ def aggregate_ranks(
     accuracy: np.ndarray,
     dcd: np.ndarray,
     *,
-    kappa: float = 0.8,
-    shrink: float = 0.5,
+    kappa: float = 0.6,
+    shrink: float = 1.0,
     per_image: np.ndarray | None = None,
     bootstrap: int = 0,
     seed: int = 0,

@@ -20,13 +20,15 @@ from vlmrank.errors import VlmrankError
 
 __all__ = ["INPUTS", "Evidence", "Method", "Unavailable", "View", "all_methods", "describe_methods", "select_methods"]
 
+# What a plain run ranks by.
+SHIPPED = "agreement"
 # Peers that look at the target's images, and at no label of theirs.
 WITHOUT_LABELS = (*direct.METHODS, *committee.METHODS, *estimates.METHODS)
 # Of these joined with the average rank, those that are compared without being asked for.
 JOINED_BY_DEFAULT = ("mutual_information", "confidence", "entropy", "doc")
 
 
-def all_methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 2.0) -> tuple[Method, ...]:
+def all_methods(*, kappa: float = 0.6, shrink: float = 1.0, fuse: float = 2.0) -> tuple[Method, ...]:
     """Every method, ours first; the parameters are those of the ranking."""
     return (
         *ours.methods(kappa=kappa, shrink=shrink, fuse=fuse),

@@ -8,7 +8,7 @@ import numpy as np
 
 from vlmrank.baselines.base import CLASS_NAMES, SOURCE_ACCURACIES, TARGET_IMAGES, Method, View, known_mean
 from vlmrank.predictions import committee_agreement
-from vlmrank.ranking import aggregate_ranks, fuse_parts, fuse_scores, percentile_ranks
+from vlmrank.ranking import aggregate_ranks, average_ranks, fuse_parts, fuse_scores
 
 # Divergences that take the place of DCD in the same aggregation.
 COUNTERPARTS = {
@@ -32,9 +32,9 @@ def _fused_parts(
     fuse: float, name: str = "dcd", drawn: str = "", **options: float
 ) -> Callable[[View], Mapping[str, np.ndarray]]:
     def parts(view: View) -> Mapping[str, np.ndarray]:
-        """[M] the weighted ranks and, `fuse` times, the agreement with the other models, both standardised."""
+        """[M] the weighted ranks and, `fuse` times, the agreement with the committee, both standardised."""
         weighted = aggregate_ranks(view.source_accuracy, view.divergence(name), **options).score
-        agreement = known_mean(committee_agreement(view.logits(drawn), weighted))
+        agreement = known_mean(committee_agreement(view.logits(drawn), average_ranks(view.source_accuracy)))
         agreement = np.where(np.isfinite(weighted), agreement, np.nan)
         return dict(zip(("known tasks", "agreement"), fuse_parts(weighted, agreement, fuse), strict=True))
 
@@ -60,9 +60,26 @@ def _fused_statistic(fuse: float, statistic: str, **options: float) -> Callable[
 
 def _unweighted(fuse: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
-        """[M] as the fused score, with the average rank in place of the weighted ranks, in the votes too."""
-        average = known_mean(percentile_ranks(view.source_accuracy))
+        """[M] as the fused score, with the average rank in place of the weighted ranks."""
+        average = average_ranks(view.source_accuracy)
         return fuse_scores(average, known_mean(committee_agreement(view.logits(), average)), fuse)
+
+    return score
+
+
+def _agreement(**options: float) -> Callable[[View], np.ndarray]:
+    def score(view: View) -> np.ndarray:
+        """[M] agreement with the committee of the other models, whose votes rise with their average rank."""
+        return known_mean(committee_agreement(view.logits(), average_ranks(view.source_accuracy), **options))
+
+    return score
+
+
+def _weighted_votes(**options: float) -> Callable[[View], np.ndarray]:
+    def score(view: View) -> np.ndarray:
+        """[M] the same with votes that rise with the weighted ranks."""
+        prior = aggregate_ranks(view.source_accuracy, view.divergence("dcd"), **options).score
+        return known_mean(committee_agreement(view.logits(), prior))
 
     return score
 
@@ -74,8 +91,8 @@ def variant(
     name: str,
     changed: Mapping[str, Mapping[str, float]],
     *,
-    kappa: float = 0.8,
-    shrink: float = 0.5,
+    kappa: float = 0.6,
+    shrink: float = 1.0,
     fuse: float = 2.0,
 ) -> tuple[Method, ...]:
     """The method and its fused form under changed settings, for an ablation.
@@ -97,7 +114,7 @@ def variant(
     )
 
 
-def methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 2.0) -> tuple[Method, ...]:
+def methods(*, kappa: float = 0.6, shrink: float = 1.0, fuse: float = 2.0) -> tuple[Method, ...]:
     """The method, its fused form and its counterparts.
 
     Parameters
@@ -106,23 +123,22 @@ def methods(*, kappa: float = 0.8, shrink: float = 0.5, fuse: float = 2.0) -> tu
     fuse : weight of the agreement in the fused score (`vlmrank.ranking.aggregate_ranks`).
     """
     used = {"kappa": kappa, "shrink": shrink}
-    own, same = used | {"shrink": 0.0}, used | {"shrink": 1.0}
     information = _fused_statistic(fuse, "mutual_information", **used)
-    titles = {
-        "model_level": "vlmrank with each model's own weights alone",
-        "task_level": "vlmrank with one set of weights for all models",
-        "fused_information": "vlmrank + mutual information of the predictions",
-        "average_rank+agreement": "average rank + agreement with the other models",
-    }
+    title = "vlmrank + agreement with the committee"
     return (
+        Method("agreement", "agreement with the committee", SEES, _agreement(), "ours"),
         Method("vlmrank", "vlmrank", SEES, _weighted("dcd", **used), "ours"),
-        Method("fused", "vlmrank, fused", SEES, _fused(fuse, **used), "ours", _fused_parts(fuse, **used)),
-        Method("model_level", titles["model_level"], SEES, _weighted("dcd", **own), "counterpart"),
-        Method("task_level", titles["task_level"], SEES, _weighted("dcd", **same), "counterpart"),
-        Method("fused_information", titles["fused_information"], SEES, information, "counterpart"),
-        Method("average_rank+agreement", titles["average_rank+agreement"], SEES, _unweighted(fuse), "counterpart"),
+        Method("fused", title, SEES, _fused(fuse, **used), "ours", _fused_parts(fuse, **used)),
         *(
-            Method(f"by_{name}", title, SEES, _weighted(name, **used), "counterpart")
-            for name, title in COUNTERPARTS.items()
+            Method(name, title, SEES, score, "counterpart")
+            for name, title, score in (
+                ("model_level", "vlmrank with each model's own weights", _weighted("dcd", **used | {"shrink": 0.0})),
+                ("half_level", "vlmrank with weights half the model's own", _weighted("dcd", **used | {"shrink": 0.5})),
+                ("fused_information", "vlmrank + mutual information of the predictions", information),
+                ("average_rank+agreement", "average rank + agreement with the committee", _unweighted(fuse)),
+                ("agreement_by_vlmrank", "agreement, votes by vlmrank", _weighted_votes(**used)),
+                ("agreement_unbalanced", "agreement, classes not balanced", _agreement(balance=0.0)),
+                *((f"by_{name}", title, _weighted(name, **used)) for name, title in COUNTERPARTS.items()),
+            )
         ),
     )

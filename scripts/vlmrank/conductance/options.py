@@ -30,7 +30,7 @@ class ConductanceOptions:
     objective: str = "zero-shot"
     baseline: str = "black"
     nodes: str = "arc-length"
-    points: int = 16
+    points: int = 8
     tolerance: float | None = None
     max_points: int = 256
     precision: str = "float32"
