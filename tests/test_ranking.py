@@ -92,7 +92,9 @@ def test_missing_accuracies_and_models_without_sources():
 
 def test_bootstrap_agrees_with_a_loop():
     accuracy, per_image = bench()
-    found = aggregate_ranks(accuracy, per_image.mean(axis=2), per_image=per_image, bootstrap=3000, seed=1, kappa=0.6)
+    found = aggregate_ranks(
+        accuracy, per_image.mean(axis=2), per_image=per_image, bootstrap=3000, seed=1, kappa=0.6, shrink=0.5
+    )
     generator = np.random.default_rng(2)
     ranks = []
     for _ in range(1500):
