@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from vlmrank.answer.calibration import Noise
 
 # The method that ranks unless the run's known tasks say otherwise.
-DEFAULT = "fused"
+DEFAULT = "agreement"
 # Mean gain in NDCG@5 of each method over the default.
 GAINS: Mapping[str, float] = {}
 # Correlation of the default's score with the true ranks over tasks.
