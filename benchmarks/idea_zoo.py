@@ -14,7 +14,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from vlmrank.divergence import directional_conductance_divergence
-from vlmrank.evaluation.evidence import importance_of
+from vlmrank.evaluation.counterparts import importance_of
 from vlmrank.ranking import percentile_ranks
 from vlmrank.representation import Representation, represent
 
