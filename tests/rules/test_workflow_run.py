@@ -28,6 +28,13 @@ def keep_rows(work, sheet, names):
     path.write_text("\n".join([header, *(row for row in rows if row.split("\t")[0] in names)]) + "\n")
 
 
+def set_groups(work, sheet, groups):
+    path = work.folder / sheet
+    header, *rows = path.read_text().splitlines()
+    rows = [f"{row}\t{groups.get(row.split(chr(9))[0], '')}" for row in rows]
+    path.write_text("\n".join([f"{header}\tgroup", *rows]) + "\n")
+
+
 def listed(work):
     """What a run leaves under results/, with the content addresses in the store counted instead of named."""
     names = [name for name in work.outputs() if not name.startswith("store/families/")]
@@ -41,6 +48,7 @@ def demo(tmp_path_factory):
     work = Workspace(tmp_path_factory.mktemp("demo"))
     keep_rows(work, "config/models.tsv", MODELS)
     keep_rows(work, "config/datasets.tsv", TASKS)
+    set_groups(work, "config/datasets.tsv", {"shapes": "drawn", "sketches": "drawn"})
     work.configure(
         demo={"tasks": list(TASKS), "variants": 2, "effort": 0.03},
         images={"per_dataset": 8},
@@ -73,6 +81,11 @@ def test_the_last_lines_name_the_model_to_take_and_the_report(demo):
     lines = demo.done.stderr.strip().splitlines()[-3:]
     assert re.match(r"sketches: take \S+--\S+", lines[0])
     assert lines[1:] == ["All 16 pairs succeeded.", "Report: results/report.html"]
+
+
+def test_siblings_are_no_sources_of_the_target(demo):
+    weights = pd.read_csv(demo.folder / "results/ranking/sketches.weights.csv")
+    assert set(weights["source"]) == {"digits", "textures"}
 
 
 def test_every_pair_has_its_line(demo):
