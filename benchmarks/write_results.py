@@ -1,6 +1,6 @@
 """Write docs/results.md, its figure and its tables from the bench's JSON; no figure is typed by hand.
 
-    python benchmarks/write_results.py [--results results/bench] [--docs docs]
+    python benchmarks/write_results.py [--results results/bench] [--docs docs] [--without-run]
 
 It reads <results>/bench.json (of `bench_report.py`) and, where they are there, <results>/cost.csv (of
 `measure_cost.py`) and <docs>/results/ideas.csv.
@@ -15,23 +15,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import pandas as pd
-import vl_convert
+import yaml
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from results_figure import figure
 
 from vlmrank.store import write_csv
 
 METRICS = {"ndcg_at_5": "NDCG@5", "regret_at_1": "regret, points", "hit_at_5": "hit@5", "kendall_tau": "tau"}
 SHOWN = 6  # peers named in a sentence
-KINDS = {
-    "ours": "ours",
-    "counterpart": "ours, one part exchanged",
-    "peer": "peer",
-    "labelled": "sees target labels",
-    "control": "control",
-}
 TABLES = {
     "bench_summary": "summary",
     "differences": "paired",
@@ -39,7 +34,6 @@ TABLES = {
     "siblings": "siblings",
     "variants": "variants",
 }
-COLOURS = ["#2d7ba0", "#7fc0dd", "#84909c", "#d1762b", "#b07aa1"]
 
 
 class Page:
@@ -245,55 +239,45 @@ def cost_table(cost: pd.DataFrame) -> str:
 
 
 def ideas_table(ideas: pd.DataFrame) -> str:
-    """The best form of each idea that was tried on the choosing tasks."""
-    best = ideas.sort_values("difference", ascending=False).drop_duplicates("idea").sort_index()
-    rows = [
-        [
-            row.idea,
-            row.form,
-            f"{row.mean:.3f}",
-            f"{row.difference:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}]",
-            "yes" if row.ci_low > 0 else "no",
-        ]
-        for row in best.rename(columns={"mean": "mean"}).itertuples()
-    ]
+    """The best form of each idea that was tried on the choosing tasks, by NDCG@5."""
+    compared = ideas[(ideas["metric"] == "ndcg_at_5") & ideas["difference"].notna()]
+    best = compared.sort_values("difference", ascending=False).drop_duplicates("idea").sort_index()
+    rows = []
+    for row in best.to_dict("records"):
+        change = f"{row['difference']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+        rows.append([row["idea"], row["form"], f"{row['mean']:.3f}", change, "yes" if row["ci_low"] > 0 else "no"])
     return table(["idea", "its best form", "NDCG@5", "difference", "above zero"], rows)
 
 
-def figure(page: Page, split: str = "report") -> str:
-    """The main figure as SVG: NDCG@5 and regret of the methods, with the interval over tasks."""
-    rows = []
-    order = sorted(page.report["figure"], key=lambda name: -page.number(name, "ndcg_at_5", split=split))
-    for place, name in enumerate(order):
-        for metric in ("ndcg_at_5", "regret_at_1"):
-            mean, low, high = (
-                page.number(name, metric, split=split, name=one) for one in ("mean", "ci_low", "ci_high")
-            )
-            kind = KINDS[page.methods[name]["group"]]
-            rows.append({"label": page.title(name), "place": place, "metric": metric, "kind": kind}
-                        | {"mean": mean, "low": low, "high": high})  # fmt: skip
-    color = alt.Color(
-        "kind:N",
-        title=None,
-        scale=alt.Scale(domain=list(KINDS.values()), range=COLOURS),
-        legend=alt.Legend(orient="bottom"),
-    )
-    panels = []
-    for metric, title in (
-        ("ndcg_at_5", "NDCG@5 (higher is better)"),
-        ("regret_at_1", "regret of the first pick, points (lower is better)"),
-    ):
-        axis = alt.Axis(labelLimit=420) if not panels else None
-        y = alt.Y("label:N", sort=alt.EncodingSortField("place"), title=None, axis=axis)
-        base = alt.Chart(pd.DataFrame([row for row in rows if row["metric"] == metric])).encode(y=y, color=color)
-        bars = base.mark_rule(strokeWidth=2).encode(
-            x=alt.X("low:Q", title=title, scale=alt.Scale(zero=True)), x2="high:Q"
-        )
-        panels.append(
-            (bars + base.mark_point(filled=True, size=55, opacity=1).encode(x="mean:Q")).properties(width=300)
-        )
-    chart = alt.hconcat(*panels, background="white").configure_view(stroke=None).configure_axis(gridColor="#e6e9ee")
-    return vl_convert.vegalite_to_svg(chart.to_dict())
+def tried(ideas: pd.DataFrame | None) -> list[str]:
+    """The section on what was tried; empty where nothing is written down."""
+    if ideas is None or ideas.empty:
+        return []
+    return [
+        "## What was tried",
+        "On the choosing tasks alone; each difference is paired, to the form that the idea changes, with a 95 % "
+        "interval that resamples whole domains. One line an idea, with its best form; all forms, with seconds and "
+        "commands, are in [ideas.csv](results/ideas.csv), which `python benchmarks/ideas.py` writes.",
+        ideas_table(ideas),
+    ]
+
+
+def without_run(splits: Mapping[str, Sequence[str]], ideas: pd.DataFrame | None) -> str:
+    """The page before the bench has run: what it is, how it is run, and what is known from the choosing tasks."""
+    choose, report = len(splits["choose"]), len(splits["report"])
+    parts = [
+        "# Does it pick the right model?",
+        "**No figure of the report tasks stands here yet: the bench was made anew and has not run to its end.**",
+        f"The bench holds 50 small trained OpenCLIP models (five towers, ten corpora each) and {choose + report} tasks "
+        f"of ten domains with their true accuracies: {choose} tasks to choose settings and methods on, {report} to "
+        "report. Each task in turn is taken for new; the models are ranked for it without a look at its labels, from "
+        "all other tasks but those that share its pictures. These commands run it and write this page: the method, its "
+        "peers and controls against NDCG@5 and regret, intervals over tasks and over models, and what it costs.",
+        "```console\n$ python benchmarks/run_bench.py --bench FOLDER --main-only\n"
+        "$ python benchmarks/measure_cost.py\n$ python benchmarks/write_results.py\n```",
+        *tried(ideas),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def markdown(page: Page, cost: pd.DataFrame | None, ideas: pd.DataFrame | None) -> str:
@@ -342,13 +326,7 @@ def markdown(page: Page, cost: pd.DataFrame | None, ideas: pd.DataFrame | None) 
             f"sources. If they did, the {targets} tasks that have siblings would come out so:",
             told,
         ]
-    if ideas is not None and len(ideas):
-        parts += [
-            "## What was tried",
-            "On the choosing tasks alone, against the method that the idea changes. One line an idea, with its best "
-            "form; all forms, with seconds and commands, are in [ideas.csv](results/ideas.csv).",
-            ideas_table(ideas),
-        ]
+    parts += tried(ideas)
     parts += [
         "## How it was measured",
         f"- {page.report['models']} models, {counts['all']} tasks of {page.report['domains']} domains: "
@@ -384,7 +362,7 @@ def write_results(report: Mapping[str, Any], docs: Path, cost: Path | None = Non
     )
     (docs / "images").mkdir(parents=True, exist_ok=True)
     (docs / "results.md").write_text(text, encoding="utf-8")
-    (docs / "images" / "results.svg").write_text(figure(page), encoding="utf-8")
+    (docs / "images" / "results.svg").write_text(figure(page.report), encoding="utf-8")
     for name, rows in TABLES.items():
         write_csv(docs / "results" / f"{name}.csv", pd.DataFrame(report.get(rows, [])))
 
@@ -394,8 +372,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results/bench"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--without-run", action="store_true", help="the page before the bench has run")
     arguments = parser.parse_args()
-    source = arguments.results / "bench.json"
+    source, ideas = arguments.results / "bench.json", arguments.docs / "results" / "ideas.csv"
+    if arguments.without_run:
+        splits = yaml.safe_load(Path("config/bench/splits.yaml").read_text(encoding="utf-8"))
+        text = without_run(splits, pd.read_csv(ideas) if ideas.is_file() else None)
+        (arguments.docs / "results.md").write_text(text, encoding="utf-8")
+        return
     if not source.is_file():
         sys.exit(
             f"{source} is not there: run benchmarks/run_bench.py first, or benchmarks/bench_report.py on its outputs"

@@ -147,11 +147,13 @@ def test_page_figure_and_tables(folder, report, tmp_path):
     )
     ideas = pd.DataFrame(
         [
-            ("a", "margin", 0.5, 0.01, -0.02, 0.04),
-            ("a", "logit", 0.4, -0.1, -0.2, -0.01),
-            ("b", "x", 0.6, 0.1, 0.02, 0.2),
+            ("a", "margin", "ndcg_at_5", 0.5, 0.01, -0.02, 0.04),
+            ("a", "logit", "ndcg_at_5", 0.4, -0.1, -0.2, -0.01),
+            ("a", "logit", "regret_at_1", 0.04, 0.2, 0.1, 0.3),
+            ("a", "as it was", "ndcg_at_5", 0.49, np.nan, np.nan, np.nan),
+            ("b", "x", "ndcg_at_5", 0.6, 0.1, 0.02, 0.2),
         ],
-        columns=["idea", "form", "mean", "difference", "ci_low", "ci_high"],
+        columns=["idea", "form", "metric", "mean", "difference", "ci_low", "ci_high"],
     )
     write_csv(tmp_path / "results" / "ideas.csv", ideas)
     write_results.write_results(report, tmp_path, tmp_path / "cost.csv")
@@ -169,6 +171,20 @@ def test_page_figure_and_tables(folder, report, tmp_path):
     assert set(summary["split"]) == {"choose", "report", "all"}
     assert {"ndcg_at_10", "hit_at_5"} <= set(summary["metric"])
     assert summary.loc[summary["method"] == "logme", "uses_target_labels"].all()
+
+
+def test_the_page_before_the_bench_has_run_names_no_result(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    arguments = ["write_results.py", "--docs", str(tmp_path), "--results", str(tmp_path / "none")]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--without-run"])
+    write_results.main()
+    page = (tmp_path / "results.md").read_text()
+    assert "24 tasks to choose" in page and "31 to report" in page and "run_bench.py" in page
+    assert "NDCG@5 |" not in page and "images/results.svg" not in page
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match=r"bench\.json is not there: run benchmarks/run_bench\.py first"):
+        write_results.main()
 
 
 def test_losing_is_said_in_the_first_paragraph_and_in_its_own_section(report, tmp_path):
