@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from vlmrank import baselines
+from vlmrank.answer.choice import nested_choices
+from vlmrank.answer.prior import DEFAULT, GAINS
 from vlmrank.errors import VlmrankError
 from vlmrank.evaluation.evaluate import HIGHER_IS_BETTER, differences, ratio_of_means, summarise
 from vlmrank.evaluation.scores import Scores, draw_halves, interval_over_models, metric_on_halves, read_scores
@@ -32,6 +33,7 @@ from vlmrank.workflow.config import check_config, read_schema
 
 MAIN = ("ndcg_at_5", "regret_at_1", "hit_at_5")  # metrics that the models are resampled for
 PURE = "vlmrank"
+AUTO = "auto"  # `ranking: score:` of a run that takes the method which the known tasks speak for
 SWAB = "swab"
 HALVES = 200
 TRIES = 4  # of a method that draws at random, when the models are resampled
@@ -76,6 +78,33 @@ def read_run(results: Path, splits: Path, datasets: Path) -> Run:
         scores=read_scores(folder / "scores.h5"),
         splits={name: [one for one in known if one in set(names)] for name, names in wanted.items()} | {"all": known},
         domains=sheet["domain"].to_dict() if "domain" in sheet else {},
+    )
+
+
+def with_choice(run: Run) -> Run:
+    """The run with the method `auto`: for each task the scores of the method that the other known tasks speak for."""
+    candidates = [name for name in run.scores.values if run.group(name) in ("ours", "counterpart", "peer")]
+    part = run.metrics[run.metrics["metric"] == "ndcg_at_5"]
+    quality = part.pivot(index="target", columns="method", values="value")[candidates]
+    chosen = nested_choices({name: quality[name].to_numpy() for name in candidates}, GAINS, default=DEFAULT)
+    takes = {target: choice.method for target, choice in zip(quality.index, chosen, strict=True)}
+    tries = max(len(run.scores.values[name]) for name in takes.values())
+    scores = np.full((tries, *run.scores.truth.shape), np.nan)
+    for target, name in takes.items():
+        column, values = list(run.scores.datasets).index(target), run.scores.values[name]
+        scores[: len(values), :, column] = values[:, :, column]
+    tables = []
+    for table in (run.metrics, run.siblings):
+        own = table[table["method"] == table["target"].map(takes)].assign(method=AUTO)
+        tables.append(pd.concat([table, own], ignore_index=True))
+    taken = ", ".join(sorted({run.methods.loc[name, "title"] for name in takes.values()}))
+    described = run.methods.loc[[DEFAULT]].rename(index={DEFAULT: AUTO}).assign(title=f"vlmrank as shipped ({taken})")
+    return replace(
+        run,
+        metrics=tables[0],
+        siblings=tables[1],
+        methods=pd.concat([run.methods, described]),
+        scores=replace(run.scores, values={**run.scores.values, AUTO: scores}),
     )
 
 
@@ -258,11 +287,6 @@ def settings_of(config: Path) -> dict[str, Any]:
     return check_config(base, read_schema("schemas/config.schema.yaml"))
 
 
-def shipped_method(config: Mapping[str, Any]) -> str:
-    """Name of the method that a run ranks by without further settings."""
-    return getattr(baselines, "SHIPPED", None) or {"score": PURE, "fused": "fused"}[config["ranking"]["score"]]
-
-
 def print_table(report: Mapping[str, Any]) -> None:
     """The page's table, on the report tasks."""
     titles = {row["method"]: row["title"] for row in report["methods"]}
@@ -289,10 +313,12 @@ def main() -> None:
     config = settings_of(arguments.config)
     if not (arguments.results / "evaluation" / "scores.h5").is_file():
         sys.exit(f"{arguments.results}/evaluation/scores.h5 is not there: run benchmarks/run_bench.py first")
+    shipped = config["ranking"]["score"]
     run = read_run(arguments.results, arguments.splits, arguments.datasets)
+    run = with_choice(run) if shipped == AUTO else run
     blocks = ("images", "conductance", "alignment", "divergence", "ranking", "evaluation")
     settings = json.loads(json.dumps({block: config[block] for block in blocks}, default=str))
-    report = bench_report(run, shipped=shipped_method(config), settings=settings)
+    report = bench_report(run, shipped=shipped, settings=settings)
     report["variants"] = _records(variants(arguments.results, run))
     write_json(arguments.results / "bench.json", report)
     print_table(report)

@@ -119,6 +119,18 @@ def test_the_numbers_are_those_of_the_tables(folder, report):
     assert siblings[("swab", "ndcg_at_5")]["difference"] == 0
 
 
+def test_the_shipped_choice_is_nested(folder):
+    run = bench_report.read_run(folder, folder / "splits.yaml", folder / "datasets.tsv")
+    found = bench_report.with_choice(run)
+    wide = found.metrics[found.metrics["metric"] == "ndcg_at_5"].pivot(index="target", columns="method", values="value")
+    assert "auto" in wide and "auto" not in set(run.metrics["method"])
+    # the clearly best method that sees no labels is taken for every task, and the ceiling is no candidate
+    best = "average_rank+doc" if wide["average_rank+doc"].mean() > wide["fused"].mean() else "fused"
+    np.testing.assert_allclose(wide["auto"], wide[best], rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(found.scores.values["auto"], found.scores.values[best])
+    assert found.methods.loc["auto", "title"].startswith("vlmrank as shipped (")
+
+
 def test_variants_are_compared_with_the_run_and_parts_with_their_base(folder, tmp_path):
     run = bench_report.read_run(folder, folder / "splits.yaml", folder / "datasets.tsv")
     rows = [
