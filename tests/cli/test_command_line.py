@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vlmrank.cli.command_line import limits, main
+from vlmrank.cli.command_line import main
+from vlmrank.cli.models import limits
 from vlmrank.models.registry import Entry, Filters, architectures, better_architecture, select
 from vlmrank.workflow.config import read_schema
 from vlmrank.workflow.run_size import ModelSize, run_size

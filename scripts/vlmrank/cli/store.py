@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from vlmrank.cli.terminal import read_config, table
 from vlmrank.errors import VlmrankError
 from vlmrank.store import ResultStore
 from vlmrank.store.upkeep import check_store, delete_entries, find_unused, holdings, used_by
 from vlmrank.text import plural
 from vlmrank.workflow.run_size import human_bytes
 
-Table = Callable[..., str]
-ReadConfig = Callable[[str], Mapping[str, Any]]
 MOST_LISTED = 20
 
 
@@ -36,24 +35,19 @@ def add_parser(commands: Any) -> None:
     )
     prune.add_argument("--older-than", type=float, required=True, metavar="DAYS", help="since it was stored")
     prune.add_argument("--yes", action="store_true", help="delete; without it, entries are only listed")
+    parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace, read_config: ReadConfig, table: Table) -> int:
-    """Run an action; exit status 1 if an entry is damaged.
-
-    Parameters
-    ----------
-    read_config : reads a configuration file.
-    table : lays rows out in columns.
-    """
+def run(options: argparse.Namespace) -> int:
+    """Run an action; exit status 1 if an entry is damaged."""
     store = ResultStore(options.store or _store_of(read_config(options.config)))
     if not store.root.is_dir():
         raise VlmrankError(f"{store.root}: there is no store; name one with --store, or a configuration with --config")
     if options.action == "check":
         return _check(store)
     if options.action == "size":
-        return _size(store, table)
-    return _prune(store, options, read_config)
+        return _size(store)
+    return _prune(store, options)
 
 
 def _store_of(config: Mapping[str, Any]) -> str:
@@ -73,7 +67,7 @@ def _check(store: ResultStore) -> int:
     return 1 if wrong else 0
 
 
-def _size(store: ResultStore, table: Table) -> int:
+def _size(store: ResultStore) -> int:
     found = holdings(store)
     rows = [(one.model, one.dataset, one.kind, str(one.entries), human_bytes(one.bytes)) for one in found]
     total = ("all", "", "", str(sum(one.entries for one in found)), human_bytes(sum(one.bytes for one in found)))
@@ -81,7 +75,7 @@ def _size(store: ResultStore, table: Table) -> int:
     return 0
 
 
-def _prune(store: ResultStore, options: argparse.Namespace, read_config: ReadConfig) -> int:
+def _prune(store: ResultStore, options: argparse.Namespace) -> int:
     used: set[str] = set()
     for name in options.keep:
         used |= used_by(read_config(name)["results"])

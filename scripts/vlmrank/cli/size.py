@@ -1,0 +1,57 @@
+"""`vlmrank size`: how large a run is before it starts."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import Any
+
+from vlmrank.cli.terminal import read_config, schema, table
+from vlmrank.workflow.run_size import ModelSize, run_size
+from vlmrank.workflow.sheets import read_datasets, read_models
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "size",
+        help="jobs, downloads, GPU hours and disk of a configuration",
+        description="Say how large a run is before it starts.",
+    )
+    parser.add_argument("config", help="configuration file")
+    parser.add_argument("--tflops", type=float, default=15.0, help="sustained GPU throughput, TFLOP/s (15)")
+    parser.add_argument("--measured-images", type=int, default=0, help="labelled images whose accuracy is measured")
+    parser.add_argument("--formulas", action="store_true", help="also print the formula behind each figure")
+    parser.set_defaults(run=show_size)
+
+
+def show_size(options: argparse.Namespace) -> int:
+    """Print jobs, downloads, GPU hours and disk of a configuration, with the formulas."""
+    from vlmrank.models.registry import architectures
+    from vlmrank.workflow.objectives import twins
+
+    config = read_config(options.config)
+    models = read_models(config["models"], schema("models"))
+    datasets = read_datasets(config["datasets"], schema("datasets"))
+    again = twins(datasets, config["conductance"]["objective"])
+    sizes = architectures()
+    known = [sizes.get(row.architecture) or {} for row in models]
+    figures = run_size(
+        [ModelSize(**{field.name: row.get(field.name) for field in fields(ModelSize)}) for row in known],
+        datasets=len(datasets),
+        targets=sum(row.role == "target" for row in datasets),
+        twins=len(again),
+        config=config,
+        tflops=options.tflops,
+        measured_images=options.measured_images if config["accuracy"]["measure"] else 0,
+    )
+    sources = sum(row.role == "source" for row in datasets)
+    twice = f", {len(again)} of them computed a second time without class names" if again else ""
+    print(f"{options.config}: {len(models)} models, {len(datasets)} datasets ({sources} sources){twice}")
+    print(table([("what", "how much"), *((figure.what, figure.text) for figure in figures)]))
+    if options.formulas:
+        print(*(f"{figure.what} = {figure.formula}" for figure in figures), sep="\n")
+    unknown = [row.model for row, size in zip(models, known, strict=True) if size.get("parameters") is None]
+    if unknown:
+        print(f"{len(unknown)} models are not in the table of sizes (the median is taken): {unknown[0]}, ...")
+    return 0

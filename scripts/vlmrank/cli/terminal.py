@@ -1,0 +1,42 @@
+"""What the commands share: reading the configuration, and laying rows out on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vlmrank.errors import VlmrankError
+from vlmrank.workflow.config import check_config, read_schema
+
+
+def schema(name: str) -> dict[str, Any]:
+    """Read a schema of the repository."""
+    for folder in (Path("schemas"), Path(__file__).resolve().parents[3] / "schemas"):
+        if (folder / f"{name}.schema.yaml").is_file():
+            return read_schema(folder / f"{name}.schema.yaml")
+    raise VlmrankError(f"schemas/{name}.schema.yaml is not here: run `vlmrank` in the folder of the repository")
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Read and check a configuration file."""
+    try:
+        given = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise VlmrankError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    return check_config(given, schema("config"), files=[path])
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Lay rows of text out in columns; those of `right` are aligned at the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
