@@ -53,7 +53,7 @@ def test_an_image_overwritten_in_place_is_refused(tmp_path, kind):
     overwrite(path, new)
     with pytest.raises(ChangedImageError, match="has changed since the dataset was prepared; run again"):
         read_image(found["images"][0])
-    with pytest.raises(FailedPair, match=r"^d, image \S+: it has changed"):
+    with pytest.raises(FailedPair, match=r"^image \S+: it has changed"):
         load_images(found)
 
 

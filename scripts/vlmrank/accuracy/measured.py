@@ -114,7 +114,7 @@ def measure_accuracy(
         try:
             return record, loaded.preprocess(read_image(record))
         except ChangedImageError as error:
-            raise FailedPair(f"{card.get('dataset', '')}, image {record['id']}: {error}") from error
+            raise FailedPair(f"image {record['id']}: {error}") from error
         except ImageError as error:
             return record, str(error)
 

@@ -327,7 +327,7 @@ def further_images(card: Mapping[str, Any]) -> Iterator[tuple[str, Image.Image |
         try:
             found: Image.Image | ImageError = read_image(record)
         except ChangedImageError as error:
-            raise FailedPair(f"{card['dataset']}, image {record['id']}: {error}") from error
+            raise FailedPair(f"image {record['id']}: {error}") from error
         except ImageError as error:
             found = error
         yield record["id"], found
@@ -348,12 +348,12 @@ def load_images(card: Mapping[str, Any]) -> LoadedImages:
         try:
             images[record["id"]] = read_image(record)
         except ChangedImageError as error:
-            raise FailedPair(f"{card['dataset']}, image {record['id']}: {error}") from error
+            raise FailedPair(f"image {record['id']}: {error}") from error
         except ImageError as error:
             failed[record["id"]] = str(error)
     if card["images"] and not images:
         first = card["images"][0]["id"]
-        raise FailedPair(f"{card['dataset']}: no image could be used; {first}: {failed[first]}")
+        raise FailedPair(f"no image could be used; {first}: {failed[first]}")
     return LoadedImages(list(images.values()), list(images), failed)
 
 

@@ -95,7 +95,7 @@ def embed_dataset(loaded, card: Card, templates: Sequence[str], *, images: int, 
         try:
             pixels.append(loaded.preprocess(read_image(record)))
         except ChangedImageError as error:
-            raise FailedPair(f"{card['dataset']}, image {record['id']}: {error}") from error
+            raise FailedPair(f"image {record['id']}: {error}") from error
         except ImageError as error:
             failed[record["id"]] = str(error)
             continue
