@@ -72,3 +72,12 @@ def test_hdf5_is_opened_and_files_are_locked_or_linked_in_one_room():
     calls = re.compile(r"h5py\.File\(|\bflock\(|\blockf\(|\bos\.link\(|hardlink_to\(|\bO_EXCL\b")
     found = {name for name, path in architecture.modules().items() if calls.search(path.read_text())}
     assert found == {"store.hdf5", "store.leases"}
+
+
+def test_the_page_names_every_room_and_only_what_there_is():
+    page = (architecture.PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+    named = {name.strip("/") for name in re.findall(r"`([a-z_]+(?:/[a-z_0-9]*)?)`", page)}
+    known = {name.replace(".", "/") for name in architecture.modules()} | {"report/templates", "scripts/vlmrank"}
+    rooms = {architecture.room_of(name) for name in architecture.modules()}
+    assert rooms <= named, f"docs/architecture.md lacks {sorted(rooms - named)}"
+    assert {name for name in named if "/" in name} <= known
