@@ -8,16 +8,10 @@ import numpy as np
 from idea_zoo import Zoo, unit
 from scipy.special import softmax
 
-from vlmrank.predictions import committee_agreement, mutual_information_score
-from vlmrank.ranking import average_ranks, percentile_ranks, source_weights
+from vlmrank.predictions import mutual_information_score
+from vlmrank.ranking import average_ranks, percentile_ranks
 
 Score = Callable[[int], np.ndarray]
-CACHE: dict[tuple, np.ndarray] = {}
-
-
-def standard(values: np.ndarray) -> np.ndarray:
-    """In standard deviations, mean 0."""
-    return (values - values.mean()) / max(values.std(), 1e-12)
 
 
 def by_probability(zoo: Zoo, target: int) -> np.ndarray:
@@ -28,27 +22,6 @@ def by_probability(zoo: Zoo, target: int) -> np.ndarray:
     votes = percentile_ranks(percentile_ranks(known).sum(axis=1, keepdims=True))[:, :, None] ** 10
     others = ((votes * p).sum(axis=0) - votes * p) / (votes.sum() - votes)
     return (p * others).sum(axis=2).mean(axis=1)
-
-
-def agreement_on(zoo: Zoo, dataset: int, hidden: int) -> np.ndarray:
-    """[M] standardised agreement on a dataset whose votes know nothing of another dataset and its siblings."""
-    key = (id(zoo), dataset, zoo.groups[hidden])
-    if key not in CACHE:
-        known = [one for one in zoo.sources(dataset) if zoo.groups[one] != zoo.groups[hidden]]
-        found = committee_agreement(list(zoo.logits(dataset)), average_ranks(zoo.accuracy[:, known]))
-        CACHE[key] = standard(found.mean(axis=1))
-    return CACHE[key]
-
-
-def corrected(zoo: Zoo, weights: Callable[[int], np.ndarray], share: float) -> Score:
-    """Agreement, plus a share of what it missed on the sources that look like the target to the model."""
-
-    def score(target: int) -> np.ndarray:
-        sources = zoo.sources(target)
-        missed = [standard(zoo.accuracy[:, one]) - agreement_on(zoo, one, target) for one in sources]
-        return agreement_on(zoo, target, target) + share * (weights(target) * np.stack(missed, axis=1)).sum(axis=1)
-
-    return score
 
 
 def interpolated(zoo: Zoo, divergence: np.ndarray, noise: float = 0.5, width: float = 0.3) -> Score:
@@ -120,12 +93,12 @@ class Inside:
         of_class = np.concatenate([zoo.class_accuracy[i][index][label] for i, label in enumerate(labels)])
         of_class = np.where(np.isfinite(of_class), of_class, np.nanmean(of_class))
         dataset = np.repeat(np.arange(len(zoo.datasets)), labelled.shape[1])
-        gram, near = flat @ flat.T, unit(flat)
+        near, inverse = unit(flat), np.linalg.inv(flat @ flat.T + 0.1 * np.eye(len(flat)))
         found: dict[str, np.ndarray] = {}
         for target in zoo.targets:
             seen = zoo.groups[dataset] != zoo.groups[target]
             for name, value in (
-                ("ridge", _ridge(gram, flat, right, seen, own[target])),
+                ("ridge", _ridge(inverse, flat, right, seen, own[target])),
                 ("difference of means", _means(flat, right, seen, own[target])),
                 ("right, 20 nearest", _nearest(near, right, seen, own[target], 20)),
                 ("class accuracy, 20 nearest", _nearest(near, of_class, seen, own[target], 20)),
@@ -140,10 +113,12 @@ class Inside:
         return lambda target: self.found[name][:, target]
 
 
-def _ridge(gram, flat, right, seen, own) -> float:
-    y = right[seen]
-    dual = np.linalg.solve(gram[np.ix_(seen, seen)] + 0.1 * np.eye(len(y)), y - y.mean())
-    return float(own.mean(axis=0) @ (flat[seen].T @ dual) + y.mean())
+def _ridge(inverse, flat, right, seen, own) -> float:
+    """Ridge regression on the seen rows; `inverse` is that of the regularised Gram matrix of all rows."""
+    y, hidden = right[seen] - right[seen].mean(), ~seen
+    across = inverse[np.ix_(seen, hidden)]  # the inverse of a part follows from the inverse of the whole
+    dual = inverse[np.ix_(seen, seen)] @ y - across @ np.linalg.solve(inverse[np.ix_(hidden, hidden)], across.T @ y)
+    return float(own.mean(axis=0) @ (flat[seen].T @ dual) + right[seen].mean())
 
 
 def _means(flat, right, seen, own) -> float:
@@ -154,8 +129,3 @@ def _means(flat, right, seen, own) -> float:
 def _nearest(near, values, seen, own, count: int) -> float:
     order = np.argpartition(-(unit(own) @ near[seen].T), count, axis=1)[:, :count]
     return float(values[seen][order].mean())
-
-
-def common(zoo: Zoo, divergence: np.ndarray, **options: float) -> Callable[[int], np.ndarray]:
-    """[M, S] weights of a target's sources."""
-    return lambda target: source_weights(divergence[:, zoo.sources(target), target], **options)

@@ -22,7 +22,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from idea_forms import Inside, by_probability, common, corrected, interpolated, low_rank
+from idea_forms import Inside, by_probability, interpolated, low_rank
 from idea_zoo import Zoo
 
 from vlmrank.evaluation.evaluate import mean_with_interval
@@ -161,7 +161,7 @@ def with_predictions(zoo: Zoo, table: Table) -> None:
         "conductance": weighted(zoo, zoo.divergence(), **SHIPPED),
         "embedding": weighted(zoo, zoo.divergence("embedding"), **SHIPPED),
     }
-    plain, folder = agreement(zoo, average(zoo)), {"conductance": "logit-target", "embedding": "embedding"}
+    plain = agreement(zoo, average(zoo))
     table.add(zoo, idea, "probabilities, not balanced", lambda target: by_probability(zoo, target))
     for title, options in (("not balanced", {"balance": 0.0}), ("exactly balanced", {"balance": np.inf})):
         table.add(
@@ -174,17 +174,13 @@ def with_predictions(zoo: Zoo, table: Table) -> None:
         for title, score in (
             ("votes by ranks weighted by", agreement(zoo, prior[what])),
             ("2 x agreement + ranks weighted by", fused(prior[what], plain, 2.0)),
-            (
-                "agreement + 0.3 x what it missed on sources weighted by",
-                corrected(zoo, common(zoo, zoo.divergence(folder[what]), **SHIPPED), 0.3),
-            ),
         ):
             table.add(zoo, idea, f"{title} {what}", score, base, f"{title} {other}" if other else "")
 
 
 def from_inside(zoo: Zoo, table: Table) -> None:
     """b and c: labelled source images."""
-    found = {what: Inside(zoo, what) for what in ("embedding", "attributed", "conductance")}
+    found = {what: Inside(zoo, what) for what in ("embedding", "conductance")}
     for idea, names in (
         ("b what is compared", [name for name in found["embedding"].found if "nearest" in name]),
         ("c right and wrong", ["ridge", "difference of means"]),
