@@ -429,6 +429,27 @@ def _(folder):
     return dataset(Path(put(folder / "d", "polar_bear/0.png", "Polar bear/0.png")))
 
 
+@case(FOLDERS, "Folders 0, 1, ..., 10 under a class file: indices", TAKEN, "0/a.png=0, 1/a.png=1, 10/a.png=10")
+def _(folder):
+    names = [f"class {letter}" for letter in "abcdefghijk"]
+    return dataset(Path(put(folder / "d", "0/a.png", "1/a.png", "10/a.png")), classes=names)
+
+
+@case(
+    FOLDERS,
+    "Folders named by codes (`n01440764`)",
+    SAID,
+    "its class names are codes (n01440764, ...), which mean nothing to a model",
+)
+def _(folder):
+    return dataset(Path(put(folder / "d", "n01440764/a.png", "n01443537/a.png")))
+
+
+@case(FOLDERS, "Suffixes in capitals", TAKEN, "2 images, classes none")
+def _(folder):
+    return dataset(Path(put(folder / "d", "a.JPEG", "b.Png")), role="target")
+
+
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 LISTS = "Lists of images"
@@ -532,6 +553,32 @@ def _(folder):
     return dataset(folder / "l.parquet", kind="csv")
 
 
+@case(LISTS, "Indices that begin at 1", REFUSED, "row 2: the label '2' is none of the class names; indices begin at 0")
+def _(folder):
+    return listed(folder, "path,label\n0.png,1\n1.png,2\n", classes=["cat", "dog"])
+
+
+@case(LISTS, "Addresses for files", REFUSED, "row 1: https://x.org/0.png is an address; download the images")
+def _(folder):
+    return listed(folder, "path\nhttps://x.org/0.png\n")
+
+
+@case(LISTS, "Backslashes in paths", REFUSED, "is written with backslashes; write /")
+def _(folder):
+    put(folder / "images", "0.png")
+    return listed(folder, "path\nimages\\0.png\n")
+
+
+@case(LISTS, "A byte order mark before a quoted header", TAKEN, "0.png=1, 1.png=0")
+def _(folder):
+    return listed(folder, '\ufeff"path","label"\n"0.png","dog"\n"1.png","cat"\n', classes=["cat", "dog"])
+
+
+@case(LISTS, "A column twice", REFUSED, "has the column 'label' twice")
+def _(folder):
+    return listed(folder, "path,label,label\n0.png,cat,dog\n", classes=["cat", "dog"])
+
+
 # --- tar sets --------------------------------------------------------------------------------------------------------
 
 TARS = "Tar sets"
@@ -587,6 +634,37 @@ def _(folder):
     path = tar(folder / "0.tar", [("x", picture(1), 0)])
     path.write_bytes(gzip.compress(path.read_bytes()))
     return dataset(path, kind="webdataset")
+
+
+@case(TARS, "A sample's members apart from each other", TAKEN, "x=0, y=1")
+def _(folder):
+    path = tar(folder / "0.tar", [("x", picture(1), None), ("y", picture(2), None)])
+    import io
+    import tarfile
+
+    with tarfile.open(path, "a") as file:
+        for name, label in (("x.cls", b"0"), ("y.cls", b"1")):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            file.addfile(member, io.BytesIO(label))
+    return dataset(path, kind="webdataset", classes=["cat", "dog"])
+
+
+@case(TARS, "Dots in a folder's name, and macOS's `._` files", TAKEN, "2 images, … train.v1/x=0, train.v1/y=1")
+def _(folder):
+    samples = [(f"train.v1/{key}", picture(n), n) for n, key in enumerate("xy")]
+    path = tar(folder / "0.tar", [*samples, ("train.v1/._x", picture(3), 1)])
+    return dataset(path, kind="webdataset", classes=["cat", "dog"])
+
+
+@case(TARS, "Templates in the class file and beside the tars: the class file's", TAKEN, "a {c}.")
+def _(folder):
+    from dataset_rows import card
+
+    tar(folder / "s" / "test" / "0.tar", [("x", picture(1), 0), ("y", picture(2), 1)])
+    write(folder, "s/zeroshot_classification_templates.txt", "the {c}\n")
+    file = write(folder, "c.yaml", "classes: [cat, dog]\ntemplates: ['a {c}.']\n")
+    return " ".join(card(folder / "s", kind="webdataset", classes=str(file))["templates"])
 
 
 # --- measured accuracy -----------------------------------------------------------------------------------------------
@@ -756,9 +834,24 @@ def _(folder):
     return table(folder, "model,dataset,acc1\na,x,50\n")
 
 
-@case(TABLES, "A decimal comma", REFUSED, "line 2, a on x: acc1 is '0,5', not a number. Write a decimal point.")
+@case(TABLES, "A decimal comma", REFUSED, "line 2, a on x: acc1 is '0,5', not a number. Write a decimal point")
 def _(folder):
     return table(folder, "model;dataset;acc1\na;x;0,5\n")
+
+
+@case(
+    TABLES,
+    "A thousands separator",
+    REFUSED,
+    "n is '1,000', not a number. Write a decimal point and nothing between thousands.",
+)
+def _(folder):
+    return table(folder, 'model,dataset,acc1,n\na,x,0.5,"1,000"\n')
+
+
+@case(TABLES, "Blanks around column names, 5e-1, a byte order mark", TAKEN, "a on x 0.5")
+def _(folder):
+    return table(folder, "\ufeffmodel , dataset , acc1 \na , x , 5e-1 \n")
 
 
 @case(TABLES, "A missing column", REFUSED, "no column acc1 (it has model, dataset, acc). Did you mean 'acc'?")

@@ -7,7 +7,7 @@ import pytest
 from dataset_rows import card, put
 
 from vlmrank.datasets.prompts import clip_benchmark_prompts, read_prompts
-from vlmrank.errors import VlmrankError
+from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.models.texts import class_embeddings
 
 
@@ -84,3 +84,16 @@ def test_class_embeddings_equal_clip_benchmarks_classifier():
     found = class_embeddings(model, model, classes, templates, batch=2)
     theirs = zero_shot_classifier(model, model, classes, templates, "cpu", amp=False)
     np.testing.assert_allclose(found.numpy(), theirs.T.numpy(), rtol=0, atol=1e-6)
+
+
+def test_classes_that_are_one_text_to_a_model_are_refused():
+    import open_clip
+
+    model, short = Letters(), open_clip.SimpleTokenizer(context_length=8)
+    names = ["house sparrow of the old town in the north", "house sparrow of the old town in the south"]
+    with pytest.raises(FailedPair, match="are the same 8 tokens to this model: shorten the names"):
+        class_embeddings(model, short, names, ["a photo of a {c}."])
+    assert len(class_embeddings(model, model, ["missile", "missile"], ["{c}"])) == 2
+    apart = open_clip.SimpleTokenizer(context_length=77)
+    model.encode_text = lambda tokens: tokens[:, :20].float()
+    assert len(class_embeddings(model, apart, names, ["a photo of a {c}."])) == 2

@@ -108,7 +108,9 @@ def numbers(cells: pd.Series, where: pd.Series, path: object, column: str) -> pd
     wrong = text[found.isna() & (text != "")]
     if len(wrong):
         value = wrong.iloc[0]
-        comma = ". Write a decimal point." if re.fullmatch(r"\d+,\d+", value) else ""
+        comma = (
+            ". Write a decimal point and nothing between thousands." if re.fullmatch(r"[\d.]+(,\d+)+", value) else ""
+        )
         place = where.loc[[wrong.index[0]]].iloc[0]
         raise VlmrankError(f"{path}, line {wrong.index[0]}, {place}: {column} is {value!r}, not a number{comma}")
     return found

@@ -123,7 +123,7 @@ def _single(folder: str, table: Sequence[Sequence[str]]) -> int | None:
 
 
 def classes_of_folders(folders: Sequence[str], classes: Sequence[str]) -> dict[str, int | None]:
-    """`class_of_folder` for all class folders of a dataset.
+    """`class_of_folder` for all class folders of a dataset; folders that are all numbers may be the indices.
 
     Raises
     ------
@@ -131,6 +131,9 @@ def classes_of_folders(folders: Sequence[str], classes: Sequence[str]) -> dict[s
     """
     table = [_keys(name) for name in classes]
     found = {name: _class_of(name, classes, table) for name in folders}
+    digits = all(re.fullmatch(r"[0-9]+", name) for name in folders)
+    if digits and folders and all(index is None for index in found.values()):  # as ImageNet V2 has them
+        found = {name: int(name) if int(name) < len(classes) else None for name in folders}
     first: dict[int, str] = {}
     for name, index in found.items():
         if index is not None and first.setdefault(index, name) != name:
@@ -158,6 +161,17 @@ def folder_classes(folders: Sequence[str]) -> dict[str, str]:
     else:
         names = {name: name for name in sorted(folders)}
     return {folder: composed(name).replace("_", " ").strip() or name for folder, name in names.items()}
+
+
+def look_like_codes(names: Sequence[str]) -> bool:
+    """Whether class names are identifiers that say nothing to a text tower, such as WordNet's.
+
+    Examples
+    --------
+    >>> look_like_codes(["n01440764", "n01443537"]), look_like_codes(["0", "1"]), look_like_codes(["C17", "cat"])
+    (True, False, False)
+    """
+    return len(names) > 0 and all(re.fullmatch(r"[A-Za-z]{1,3}[-_ ]?[0-9]{3,}", name) for name in names)
 
 
 def check_splits(path: str | os.PathLike[str], folders: Sequence[str]) -> None:

@@ -72,6 +72,8 @@ def read_list(path: str, classes: Sequence[str]) -> Source:
     labels, own = column_labels(values, classes, path, by_index=kind == INDEX_COLUMN, by_name=kind == "class_name")
     first_image = next((row[where] for row in rows if isinstance(row.get(where), str)), "")
     composed_away = not (file.parent / first_image).exists()  # perhaps all are there in the other Unicode form
+    if composed_away:
+        _check_path(first_image, file)
     items, rows_of, repeated = [], {}, []
     for number, (row, label) in enumerate(zip(rows, labels, strict=True), 1):
         image = row.get(where)
@@ -94,6 +96,18 @@ def read_list(path: str, classes: Sequence[str]) -> Source:
             repeated.append(image)
     places = [f"row {number}" for number in rows_of.values()]
     return source_of(items, places=places, classes=own, left_out={"rows that repeat an image": repeated})
+
+
+def _check_path(image: str, file: Path) -> None:
+    """Say what is wrong with the first path of a list, if it is wrong for all."""
+    if "://" in image:
+        raise VlmrankError(f"{file}, row 1: {image} is an address; download the images and name the files")
+    if "\\" in image and (file.parent / image.replace("\\", "/")).exists():
+        raise VlmrankError(f"{file}, row 1: {image} is written with backslashes; write /")
+    if Path(image).exists() and not Path(image).is_absolute():
+        raise VlmrankError(
+            f"{file}, row 1: {image} is in the working directory; paths in a list begin at the folder of the list"
+        )
 
 
 def column_labels(
@@ -148,6 +162,8 @@ def column_labels(
         is_index = re.fullmatch(r"[0-9]+", value) and (not classes or int(value) < len(classes))
         if value and not (is_index if as_index else composed(value) in index):
             what = f"no index of the {len(classes)} classes" if by_index else "none of the class names"
+            if as_index and digits and int(value) == len(classes):
+                what += "; indices begin at 0"
             raise VlmrankError(f"{path}, row {number}: the label {value!r} is {what}{_near(value, classes)}")
     raise AssertionError("unreachable: all labels fit")
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vlmrank.datasets.decode import ChangedImageError, ImageError, open_image, pixels_sha256, read_bytes, read_image
 from vlmrank.datasets.items import Item, Source
-from vlmrank.datasets.layout import counted
+from vlmrank.datasets.layout import counted, look_like_codes
 from vlmrank.datasets.prompts import CLIP_BENCHMARK, DEFAULT_TEMPLATES, Prompts, clip_benchmark_prompts, read_prompts
 from vlmrank.datasets.sources import read_source
 from vlmrank.errors import RUN_AGAIN, FailedPair, VlmrankError
@@ -181,6 +181,10 @@ def prepare_dataset(
         tests = _test_source(kind, test, source, names, cache)
         names = names or list(tests.classes if tests else ())
         card["classes"] = names
+        if look_like_codes(names):
+            card["notes"].append(
+                f"its class names are codes ({names[0]}, ...), which mean nothing to a model: name them"
+            )
         templates = prompts.templates or source.templates or (tests.templates if tests else ()) or DEFAULT_TEMPLATES
         card["templates"] = list(templates) if names else []
         card["domain"] = domain or prompts.domain

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlmrank.errors import FailedPair
+
 
 def text_embeddings(model, tokenizer, texts: Sequence[str], *, batch: int = 256):
     """Embeddings of texts.
@@ -42,9 +44,31 @@ def class_embeddings(model, tokenizer, classes: Sequence[str], templates: Sequen
     Returns
     -------
     torch tensor [C, D] of unit length, on the model's device.
+
+    Raises
+    ------
+    FailedPair : two classes with different names are the same tokens to this model.
     """
     import torch.nn.functional as F
 
     texts = [template.replace("{c}", name) for name in classes for template in templates]
+    _check_distinct(tokenizer, classes, templates)
     embedding = text_embeddings(model, tokenizer, texts, batch=batch)
     return F.normalize(embedding.view(len(classes), len(templates), -1).mean(1), dim=-1)
+
+
+def _check_distinct(tokenizer, classes: Sequence[str], templates: Sequence[str]) -> None:
+    """Refuse classes that the tokenizer makes one: cut at the end of the context, or of characters that it lacks."""
+    seen: dict[tuple[float, ...], str] = {}
+    for name, tokens in zip(classes, _tokens(tokenizer, classes, templates[:1]), strict=True):
+        first = seen.setdefault(tokens, name)
+        if first != name and _tokens(tokenizer, [first], templates) == _tokens(tokenizer, [name], templates):
+            raise FailedPair(
+                f"the classes {first[:60]!r} and {name[:60]!r} are the same {len(tokens)} tokens to this model: shorten "
+                "the names or the templates, or write them in a script that it knows"
+            )
+
+
+def _tokens(tokenizer, classes: Sequence[str], templates: Sequence[str]) -> list[tuple[float, ...]]:
+    texts = [template.replace("{c}", name) for name in classes for template in templates]
+    return [tuple(tokens.flatten().tolist()) for tokens in tokenizer(texts)]
