@@ -182,3 +182,24 @@ def test_the_documented_size_is_what_the_command_prints(capsys, monkeypatch):
         what, text = line.split("  ", 1)
         row = next(row for row in page.splitlines() if row.startswith(f"| {what.strip()} |"))
         assert row.split("|")[4].strip() == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["size", "config.yaml", "--tflops", "0"], "'0': write a number above 0"),
+        (["size", "config.yaml", "--tflops", "nan"], "'nan': write a number above 0"),
+        (["published", "t.csv", "--seed", "-1"], "'-1': write a whole number of at least 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(capsys, arguments, words):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_to_is_one_message(capsys, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("model,dataset,acc1\na,x,0.5\nb,x,0.6\na,y,0.5\nb,y,0.6\n")
+    assert main(["published", str(table), "--results", "/proc/nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("vlmrank published: /proc/nowhere")

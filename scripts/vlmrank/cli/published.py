@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vlmrank.cli.terminal import table
+from vlmrank.cli.terminal import count, table
 from vlmrank.text import rank_interval
 
 
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--target", action="append", default=[], metavar="DATASET", help="rank the models for it")
     parser.add_argument("--reference", metavar="DATASET", help="also rank by the accuracy on this one (imagenet1k)")
     parser.add_argument("--results", default="results/published", metavar="FOLDER", help="(results/published)")
-    parser.add_argument("--seed", type=int, default=0, help="of the intervals (0)")
+    parser.add_argument("--seed", type=count, default=0, help="of the intervals (0)")
     parser.set_defaults(run=rank_published)
 
 

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from vlmrank.cli.terminal import read_config, schema, table
+from vlmrank.cli.terminal import count, positive, read_config, schema, table
 from vlmrank.workflow.run_size import ModelSize, run_size
 from vlmrank.workflow.sheets import read_datasets, read_models
 
@@ -19,8 +19,8 @@ def add_parser(commands: Any) -> None:
         description="Say how large a run is before it starts.",
     )
     parser.add_argument("config", help="configuration file")
-    parser.add_argument("--tflops", type=float, default=15.0, help="sustained GPU throughput, TFLOP/s (15)")
-    parser.add_argument("--measured-images", type=int, default=0, help="labelled images whose accuracy is measured")
+    parser.add_argument("--tflops", type=positive, default=15.0, help="sustained GPU throughput, TFLOP/s (15)")
+    parser.add_argument("--measured-images", type=count, default=0, help="labelled images whose accuracy is measured")
     parser.add_argument("--formulas", action="store_true", help="also print the formula behind each figure")
     parser.set_defaults(run=show_size)
 

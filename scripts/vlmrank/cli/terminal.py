@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,3 +41,31 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def positive(text: str) -> float:
+    """Read an argument that is a number above 0.
+
+    Examples
+    --------
+    >>> positive("15")
+    15.0
+    """
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """Read an argument that is a whole number of at least 0.
+
+    Examples
+    --------
+    >>> count("0")
+    0
+    """
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of at least 0")
+    return value

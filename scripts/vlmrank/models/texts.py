@@ -64,8 +64,8 @@ def _check_distinct(tokenizer, classes: Sequence[str], templates: Sequence[str])
         first = seen.setdefault(tokens, name)
         if first != name and _tokens(tokenizer, [first], templates) == _tokens(tokenizer, [name], templates):
             raise FailedPair(
-                f"the classes {first[:60]!r} and {name[:60]!r} are the same {len(tokens)} tokens to this model: shorten "
-                "the names or the templates, or write them in a script that it knows"
+                f"the classes {first[:60]!r} and {name[:60]!r} are the same {len(tokens)} tokens to this model: "
+                "shorten the names or the templates, or write them in a script that it knows"
             )
 
 
