@@ -102,7 +102,7 @@ def prepared(tmp_path_factory):
         demo={"build": False},
         images={"per_dataset": 4},
         conductance={"points": 4, "device": "cpu"},
-        ranking={"bootstrap": 20, "score": "fused"},
+        ranking={"bootstrap": 100, "score": "fused"},
         accuracy={"measure": False, "tables": [{"path": "config/known.csv", "format": "own"}]},
         store="shared",
     )

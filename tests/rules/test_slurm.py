@@ -104,8 +104,8 @@ def small(work: Workspace, **values) -> None:
     defaults = {
         "images": {"per_dataset": 4},
         "conductance": {"points": 4, "device": "cpu"},
-        "ranking": {"bootstrap": 20},
-        "evaluation": {"bootstrap": 20},
+        "ranking": {"bootstrap": 100},
+        "evaluation": {"bootstrap": 100},
     }
     work.configure(**{**defaults, **values})
 

@@ -53,8 +53,8 @@ def demo(tmp_path_factory):
         demo={"tasks": list(TASKS), "variants": 2, "effort": 0.03},
         images={"per_dataset": 8},
         conductance={"points": 4},
-        ranking={"bootstrap": 50},
-        evaluation={"bootstrap": 50},
+        ranking={"bootstrap": 100},
+        evaluation={"bootstrap": 100},
     )
     started = time.monotonic()
     work.done = work.snakemake(cores=2, profile="profiles/default")
