@@ -1052,6 +1052,9 @@ Every row here is a test: `tests/test_inputs.py` makes the input and compares wh
 What you wrote yourself (configuration, sheets, class files, tables) stops the dry run, with file and line, before
 anything is downloaded. What is found inside images, weights and folders is that model's or dataset's row, with the
 reason; the others go on. In the messages, … stands for words that differ.
+
+Some mistakes end Snakemake before it reads this workflow, so it speaks for itself: a `--configfile` that is not there
+(`No such file or directory`, after a traceback), one that is no YAML, and a `--profile` that is no folder of this name.
 """
 
 
