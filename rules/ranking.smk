@@ -5,6 +5,10 @@ if config["ranking"]["score"] != "auto":
     checked(check_method, config["ranking"]["score"])
 
 
+def sources_of(target):
+    return sheets.sources_for(DATASETS[target], list(DATASETS.values()))
+
+
 rule rank_models:
     input:
         models=of_models("<results>/models/{model}.json"),
@@ -13,6 +17,7 @@ rule rank_models:
         accuracy="<results>/accuracy.csv",
         dataset="<results>/datasets/{target}.json",
         scores="<results>/evaluation/scores.h5",
+        sources=lambda wildcards: expand("<results>/datasets/{dataset}.json", dataset=sources_of(wildcards.target)),
     output:
         ranking=report(
             "<results>/ranking/{target}.csv",
@@ -33,11 +38,12 @@ rule rank_models:
         runtime=ranking_needs("minutes"),
     params:
         models=list(MODELS),
-        sources=lambda wildcards: sheets.sources_for(DATASETS[wildcards.target], list(DATASETS.values())),
+        sources=lambda wildcards: sources_of(wildcards.target),
         options=config["ranking"],
         groups=GROUPS_OF_SIBLINGS,
         seed=config["seed"],
         code=code(
+            "vlmrank.accuracy.chance:near_chance",
             "vlmrank.answer.tasks:answer_tasks",
             "vlmrank.answer.tables",
             "vlmrank.baselines:all_methods",

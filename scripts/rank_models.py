@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from vlmrank.accuracy.chance import near_chance
 from vlmrank.answer.tables import answer_facts, ranking_rows, sentence, settings_for, tasks_of
 from vlmrank.answer.tasks import answer_tasks
 from vlmrank.baselines import all_methods
@@ -23,16 +24,23 @@ def main(snakemake) -> None:
     how = settings_for(options, params.seed)
     answer = answer_tasks(tasks_of(scores, methods, params.groups), how, wanted=[place])[place]
     parts = {title: values[:, place] for title, values in scores.parts.get(answer.choice.method, {}).items()}
-    table = read_csv(snakemake.input.accuracy).pivot(index="model", columns="dataset", values="acc1")
-    accuracy = table.reindex(index=models, columns=sources).to_numpy(np.float64)
+    table = read_csv(snakemake.input.accuracy).pivot(index="model", columns="dataset", values=["acc1", "n"])
+    accuracy, tested = (table[one].reindex(index=models, columns=sources).to_numpy(np.float64) for one in ("acc1", "n"))
     files = (snakemake.input.models, snakemake.input.pairs)
     reasons = [_reason(*paths, known) for *paths, known in zip(*files, accuracy, strict=True)]
-    write_csv(snakemake.output.ranking, ranking_rows(answer, models, reasons=reasons, parts=parts))
+    ranking = ranking_rows(answer, models, reasons=reasons, parts=parts)
+    classes = {card["dataset"]: len(card["classes"]) for card in map(read_json, snakemake.input.sources)}
+    warnings = dict(zip(models, near_chance(accuracy, [classes[name] for name in sources], tested), strict=True))
+    ranking["reason"] = [row.reason or warnings[row.model] for row in ranking.itertuples()]
+    write_csv(snakemake.output.ranking, ranking)
     title = next((one.title for one in methods if one.name == answer.choice.method), answer.choice.method)
     facts = answer_facts(answer, models, title=title, level=how.level)
     write_json(snakemake.output.answer, facts)
     write_csv(snakemake.output.weights, _weights(snakemake.input.dcd, target, accuracy, models, sources, options))
     announce(f"{recommendation(snakemake.output.ranking, target)}; {sentence(facts)}")
+    for model, warning in warnings.items():
+        if warning:
+            announce(f"{target}: {model} is {warning}")
 
 
 def _weights(paths, target, accuracy, models, sources, options) -> pd.DataFrame:

@@ -88,6 +88,17 @@ SHEET_ROWS = (
         "a\tRN50\ta.ckpt\t",
         "a.ckpt is refused: weights are read from .safetensors",
     ),
+    (
+        "An architecture with a slash (`ViT-B/32`)",
+        "a\tViT-B/32\topenai\t",
+        "has no 'ViT-B/32'. Did you mean 'ViT-B-32'?",
+    ),
+    ("A folder as `pretrained`", "a\tViT-B-32\ttests\t", "tests is a folder: write local-dir:tests as architecture"),
+    (
+        "A path after `hf-hub:`",
+        "a\thf-hub:/models/x\t\t",
+        "hf-hub:/models/x is no repository of the hub; write local-dir:",
+    ),
     ("A path in the column `tokenizer`", "a\tRN50\topenai\t../x", "line 2, tokenizer: … found ../x"),
 )
 for given, text, words in SHEET_ROWS:
@@ -151,6 +162,11 @@ def _(folder):
 )
 def _(folder):
     return with_weights(folder, lambda state: under("net.", {"a.b": next(iter(state.values()))}))
+
+
+@row(MODELS, "A checkpoint of the transformers library", REFUSED, "take the repository's open_clip_model file")
+def _(folder):
+    return with_weights(folder, lambda state: {**under("text_model.", state), **under("vision_model.", state)})
 
 
 @row(MODELS, "Quantised weights", REFUSED, "are int8: quantised weights are not read, give the original ones")

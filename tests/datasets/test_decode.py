@@ -231,3 +231,48 @@ def test_an_image_inside_a_larger_file(tmp_path):
     colour(read_image(place), 5, 5, RED)
     with pytest.raises(ImageError, match="ends before"):
         read_image({**place, "size": 10**6})
+
+
+# --- reports of others --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(orientation):
+    from PIL import ImageOps
+
+    whole, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 9, 3), np.uint8)
+    Image.fromarray(pixels).save(whole, "PNG", exif=exif)
+    with Image.open(io.BytesIO(whole.getvalue())) as image:
+        expected = ImageOps.exif_transpose(image)
+    assert open_image(whole.getvalue()).tobytes() == expected.tobytes()
+
+
+def test_exif_with_a_fraction_by_zero_is_turned_all_the_same():
+    """python-pillow/Pillow#8605: a telephone's 0/0 lets `exif_transpose` divide by zero."""
+    entries = struct.pack("<HHHIHH", 2, 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x011A, 5, 1, 38)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + entries + bytes(4) + struct.pack("<II", 0, 0)
+    whole = io.BytesIO()
+    halves().save(whole, "JPEG", exif=exif)
+    assert open_image(whole.getvalue()).size == (20, 40)
+
+
+def test_a_tiff_palette_of_8_bits_is_not_black(tmp_path):
+    """python-pillow/Pillow#2157: colours from 0 to 255 where TIFF has 0 to 65535."""
+    halves("P").save(tmp_path / "a.tiff")
+    content = bytearray((tmp_path / "a.tiff").read_bytes())
+    with Image.open(tmp_path / "a.tiff") as image:
+        colours = image.tag_v2[320]
+    old = struct.pack(f"<{len(colours)}H", *colours)
+    assert old in content
+    content = content.replace(old, struct.pack(f"<{len(colours)}H", *(value // 256 for value in colours)))
+    colour(open_image(bytes(content)), 5, 5, RED)
+    colour(open_image(bytes(content)), 35, 5, BLUE)
+
+
+def test_16_bit_colour_tiff_with_a_fourth_channel(tmp_path):
+    """python-pillow/Pillow#5248: an astronomer's TIFF opens as RGBX."""
+    image = Image.new("RGBX", (4, 4), (255, 0, 0, 255))
+    image.save(tmp_path / "a.tiff")
+    colour(open_image(tmp_path / "a.tiff"), 1, 1, RED)

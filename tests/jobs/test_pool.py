@@ -70,13 +70,17 @@ def test_what_is_computed_once_is_taken_from_the_store(run, monkeypatch):
 
 
 def test_a_model_that_cannot_be_used_is_a_row(run):
-    rows = run(model={"status": "failed", "reason": "no weights"})
+    lines = []
+    rows = run(lines, model={"status": "failed", "reason": "no weights"})
     assert [row["reason"] for row in rows] == ["the model cannot be used: no weights"] * 2
+    assert lines == ["A--one on 2 datasets: FAILED: the model cannot be used: no weights"]
 
 
 def test_a_model_that_cannot_be_loaded_is_a_row(run):
-    rows = run(model={"path": "gone.safetensors"})
+    lines = []
+    rows = run(lines, model={"path": "gone.safetensors"})
     assert all(row["status"] == "failed" and "gone.safetensors" in row["reason"] for row in rows)
+    assert [line for line in lines if "gone.safetensors" in line] == lines[-1:]  # once, not for each dataset
 
 
 def test_a_model_that_does_not_fit_the_device_is_a_row(run, monkeypatch):

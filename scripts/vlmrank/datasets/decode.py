@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
 from vlmrank.datasets.image_bytes import foreign_format, without_metadata
 from vlmrank.errors import RUN_AGAIN, SINCE_PREPARED, VlmrankError
@@ -24,7 +24,16 @@ FORMATS = (
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "PSD", "SGI", "PCX"),
     *("DDS", "TGA"),
 )
-NEW_SUBFILE, DNG_VERSION = 254, 50706  # tags of TIFF
+ORIENTATION, NEW_SUBFILE, COLOUR_MAP, DNG_VERSION = 274, 254, 320, 50706  # tags of TIFF and EXIF
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 MAX_ASPECT = 500  # sides beyond this ratio are refused: resizing the short one would fill the memory
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
@@ -153,16 +162,27 @@ def _decode(content: bytes) -> Image.Image:
             if image.format == "TIFF" and (image.tag_v2.get(NEW_SUBFILE) == 1 or DNG_VERSION in image.tag_v2):
                 raise ImageError("it is a raw photograph: convert it to JPEG or PNG")  # this would be its thumbnail
             image.load()
-            turned = _turned(image)
+            turned = _turned(_with_palette(image))
             turned.format = image.format
             return _to_rgb(turned)
 
 
 def _turned(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says; Pillow's own function fails on EXIF that it could not write again."""
     try:
-        return ImageOps.exif_transpose(image)
+        turn = TURNS.get(image.getexif().get(ORIENTATION))
     except Exception:  # EXIF that cannot be read says nothing about the orientation
-        return image
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _with_palette(image: Image.Image) -> Image.Image:
+    """The image with its colours, where a TIFF palette was written with 8 bits for 16 and would be black."""
+    colours = image.tag_v2.get(COLOUR_MAP) if image.format == "TIFF" and image.mode == "P" else None
+    if colours and max(colours) < 256:
+        count = len(colours) // 3
+        image.putpalette([colours[part * count + index] for index in range(count) for part in range(3)])
+    return image
 
 
 def _unreadable(content: bytes, error: Exception) -> ImageError:

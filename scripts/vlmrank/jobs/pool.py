@@ -22,6 +22,7 @@ from vlmrank.store.crashes import describe
 from vlmrank.store.leases import Lease, Leases
 from vlmrank.store.limits import until_terminated
 from vlmrank.store.share_out import share_out
+from vlmrank.text import plural
 
 Card = Mapping[str, Any]
 Place = str | os.PathLike[str]
@@ -175,17 +176,22 @@ class _Pool:
     def fail(self, dataset: Card, output: Place, reason: str, identity: str = "") -> None:
         self.put(self.stage.failed(dataset, reason, identity), dataset, output)
 
-    def fail_all(self, reason: str) -> None:
-        while self.waiting:
-            identity, places = self.waiting.popitem()
-            for dataset, output in places:
-                self.fail(dataset, output, reason, identity)
+    def fail_all(self, places: Sequence[tuple[Card, Place, str]], reason: str) -> None:
+        """Fail (dataset, output, identity) for a reason that lies in the model, and say it once."""
+        for dataset, output, identity in places:
+            self.stage.write(self.stage.failed(dataset, reason, identity), dataset, output)
+        self.finished += len(places)
+        self.settings.say(f"{self.stage.model['model']} on {plural(len(places), 'dataset')}: FAILED: {reason}")
 
     def take(self, dataset: Card, output: Place, identity: str) -> bool:
         return self.results.take(identity, output, **self.stage.names(dataset))
 
     def look_up(self, datasets: Sequence[Card], outputs: Sequence[Place]) -> None:
         """Take what the store has, fail what cannot be tried, and leave the rest in `waiting`."""
+        reason = unusable(self.stage.model, {})
+        if reason:
+            self.fail_all([(dataset, output, "") for dataset, output in zip(datasets, outputs, strict=True)], reason)
+            return
         for dataset, output in zip(datasets, outputs, strict=True):
             reason = unusable(self.stage.model, dataset) or self.stage.lacks(dataset)
             settled = None if reason else self.stage.settled(dataset)
@@ -238,7 +244,9 @@ class _Pool:
         try:
             loaded = load(self.stage.model, self.settings)
         except VlmrankError as error:
-            self.fail_all(str(error))
+            left = [(*place, identity) for identity, places in self.waiting.items() for place in places]
+            self.waiting.clear()
+            self.fail_all(left, str(error))
             return
         self.settings.say(f"{self.stage.model['model']}: loaded in {time.perf_counter() - started:.1f} s")
         for identity, result in self.stage.compute(loaded, chain([first], work)):

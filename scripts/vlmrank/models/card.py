@@ -84,7 +84,7 @@ def fetch_model(
             card.update(path=str(weights.path), revision=weights.revision)
         card["prefix"] = fit_weights(weights.path, built, resize=weights.source == "tag")
         card.update(bytes=weights.path.stat().st_size, weights_sha256=weights_sha256(weights.path, cache))
-        card["mismatches"] = _mismatches(card)
+        card["mismatches"] = [*_unknown_preprocessing(card, config), *_mismatches(card)]
     except VlmrankError as error:
         card.update(status=FAILED, reason=str(error))
     return card
@@ -128,9 +128,47 @@ def _config(card: Mapping[str, Any], *, cache: str | os.PathLike[str] | None, of
         return read_model_config(Path(architecture.removeprefix(LOCAL)) / CONFIG_FILE)
     if architecture.startswith(HUB):
         return read_model_config(hub_file(architecture.removeprefix(HUB), CONFIG_FILE, cache=cache, offline=offline))
-    entry = get_pretrained_cfg(architecture, card["pretrained"]) if card["source"] == "tag" else {}
-    preprocess = {name: entry[name] for name in PREPROCESS_KEYS if entry.get(name) is not None}
-    return ModelConfig(open_clip.get_model_config(architecture), preprocess)
+    return ModelConfig(open_clip.get_model_config(architecture), trained_preprocessing(card)[0])
+
+
+def trained_preprocessing(card: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The preprocessing that an architecture of OpenCLIP's and its weights were trained with, as far as it is known.
+
+    A tag says it. Of a checkpoint file it is what the tag of the same file name says, else what all tags of the
+    architecture agree on.
+
+    Returns
+    -------
+    Keys of the preprocessing, and a note on what is not known.
+    """
+    same = [entry for name, _, entry in registered_as(card) if name == card["architecture"]]
+    entries = same or [entry for name, _, entry in registered_tags() if name == card["architecture"]]
+    if not entries:
+        return {}, [
+            f"OpenCLIP has no weights of {card['architecture']}, so it is not known which preprocessing they were "
+            "trained with: CLIP's mean and std are used"
+        ]
+    known, apart = {}, []
+    for key in ("mean", "std", "interpolation", "resize_mode"):
+        values = {json.dumps(_plain(entry.get(key))) for entry in entries}
+        if len(values) > 1:
+            apart.append(key)
+        elif entries[0].get(key) is not None:
+            known[key] = entries[0][key]
+    if not apart:
+        return known, []
+    return known, [
+        f"OpenCLIP's weights of {card['architecture']} were trained with more than one {' and '.join(apart)}: CLIP's "
+        "are used; if it was another, give the checkpoint in a folder with its own open_clip_config.json"
+    ]
+
+
+def _unknown_preprocessing(card: Mapping[str, Any], config: ModelConfig) -> list[str]:
+    if card["source"] == "file":
+        return trained_preprocessing(card)[1]
+    if card["source"] == "tag" or "mean" in config.preprocess or "std" in config.preprocess:
+        return []
+    return ["its configuration names neither mean nor std: CLIP's are used"]
 
 
 def _pair(size: int | tuple[int, int] | list[int]) -> list[int]:

@@ -16,6 +16,7 @@ from vlmrank.models.open_clip_adapter import converted
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")  # of a training state, in this order
 AVERAGE = "ema"  # part of the names under which a training state keeps the moving average of its weights
+TRANSFORMERS = ("vision_model.", "text_model.")  # how the transformers library names the towers of a CLIP
 DTYPES = {
     **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
     **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8},
@@ -178,6 +179,8 @@ def _told(found: Misfit, tensors: Mapping[str, Tensor], model: nn.Module) -> str
             for names, word in ((found.missing, "are missing"), (found.unknown, "are not part of it"))
             if names
         ]
+        if any(name.startswith(TRANSFORMERS) for name in tensors):
+            parts.append("these are the names of the transformers library: take the repository's open_clip_model file")
         if any(AVERAGE in start.lower() for start, _ in begin):
             parts.append("a moving average (EMA) is taken only from a file of its own")
         return f"{', '.join(parts) or found.reason}; names in the file begin with {named}"

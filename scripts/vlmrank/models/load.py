@@ -78,25 +78,11 @@ def load_from_card(
             model = build(config, str(path), "cpu", prefix=card["prefix"], resize=card["source"] == "tag")
             check_content(card, text_config_sha256=text_config_sha256(model))
             preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
-    except FailedPair:
+    except (FailedPair, MemoryError):
         raise
     except VlmrankError as error:
         raise FailedPair(str(error)) from error
-    except MemoryError as error:
-        raise FailedPair(f"there is not enough memory to load the weights {card['path']}") from error
     except Exception as error:  # broken weights raise whatever they make the loader stumble over
         raise FailedPair(f"the weights {card['path']} cannot be loaded: {explain(error)}") from error
-    model = _move(model, device, DTYPES[precision])
+    model = model.to(device, DTYPES[precision]).eval().requires_grad_(False)
     return LoadedModel(model, tokenizer, preprocess, model.visual, dict(card))
-
-
-def _move(model: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
-    try:
-        return model.to(device, dtype).eval().requires_grad_(False)
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError, and so is the CPU's
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "memory" not in str(error):
-            raise
-        size = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
-        raise FailedPair(
-            f"the model's weights ({size / 2**30:.1f} GiB) do not fit into the memory of {device}"
-        ) from error

@@ -19,6 +19,7 @@ from vlmrank.workflow.config import problems, with_defaults
 from vlmrank.workflow.paths import normal_path
 
 RESERVED = ".weights"  # ranking/{target}.weights.csv stands beside ranking/{target}.csv
+REPOSITORY = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 OTHER_WEIGHTS = (".npz", ".npy", ".ckpt", ".pkl", ".h5", ".onnx", ".gguf")
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
@@ -294,8 +295,12 @@ def _check_model(row: ModelRow, made: Callable[[str], bool]) -> list[str]:
             ]
     if row.checkpoint and not made(row.checkpoint) and not Path(row.checkpoint).is_file():
         return [f"pretrained: the checkpoint {row.checkpoint} does not exist. {_look(Path(row.checkpoint))}"]
+    if row.architecture.startswith(HUB) and not re.fullmatch(REPOSITORY, row.architecture.removeprefix(HUB)):
+        return [f"architecture: {row.architecture} is no repository of the hub; write {LOCAL}folder for a folder."]
     if row.folder is not None or row.architecture.startswith(HUB):
         return []
+    if Path(row.pretrained).is_dir() and row.pretrained:
+        return [f"pretrained: {row.pretrained} is a folder: write {LOCAL}{row.pretrained} as architecture instead."]
     if not row.checkpoint and Path(row.pretrained).suffix in OTHER_WEIGHTS:
         return [f"pretrained: {row.pretrained} is refused: weights are read from {', '.join(CHECKPOINTS)} files only."]
     fault = name_fault(row.architecture, None if row.checkpoint else row.pretrained)
