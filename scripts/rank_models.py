@@ -24,8 +24,9 @@ def main(snakemake) -> None:
     how = settings_for(options, params.seed)
     answer = answer_tasks(tasks_of(scores, methods, params.groups), how, wanted=[place])[place]
     parts = {title: values[:, place] for title, values in scores.parts.get(answer.choice.method, {}).items()}
-    table = read_csv(snakemake.input.accuracy).pivot(index="model", columns="dataset", values=["acc1", "n"])
-    accuracy, tested = (table[one].reindex(index=models, columns=sources).to_numpy(np.float64) for one in ("acc1", "n"))
+    table = read_csv(snakemake.input.accuracy)
+    wide = (table.pivot(index="model", columns="dataset", values=one) for one in ("acc1", "n"))
+    accuracy, tested = (one.reindex(index=models, columns=sources).to_numpy(np.float64) for one in wide)
     files = (snakemake.input.models, snakemake.input.pairs)
     reasons = [_reason(*paths, known) for *paths, known in zip(*files, accuracy, strict=True)]
     ranking = ranking_rows(answer, models, reasons=reasons, parts=parts)
