@@ -25,8 +25,8 @@ PARTS = {
     "objective=embedding": {"objective": "embedding"},
     "baseline=mean": {"baseline": "mean"},
     "baseline=blur": {"baseline": "blur"},
-    "points=8": {"points": 8},
-    "points=32": {"points": 32},
+    "points=4": {"points": 4},
+    "points=16": {"points": 16},
 }
 
 

@@ -213,8 +213,8 @@ def test_losing_is_said_in_the_first_paragraph_and_in_its_own_section(report, tm
 
 def test_a_part_of_the_bench_is_one_more_configuration_file(tmp_path):
     assert run_bench.command(2, results=tmp_path, part=None)[-2:] == ["--configfile", "config/bench.yaml"]
-    call = run_bench.command(2, results=tmp_path / "bench-points=8", part=run_bench.PARTS["points=8"])
-    written = yaml.safe_load((tmp_path / "bench-points=8" / "config.yaml").read_text())
-    assert str(tmp_path / "bench-points=8" / "config.yaml") in call
-    assert written["conductance"] == {"points": 8}
-    assert written["results"].endswith("bench-points=8")
+    call = run_bench.command(2, results=tmp_path / "bench-points=4", part=run_bench.PARTS["points=4"])
+    written = yaml.safe_load((tmp_path / "bench-points=4" / "config.yaml").read_text())
+    assert str(tmp_path / "bench-points=4" / "config.yaml") in call
+    assert written["conductance"] == {"points": 4}
+    assert written["results"].endswith("bench-points=4")
