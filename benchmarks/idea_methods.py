@@ -1,6 +1,7 @@
 """Compare all methods on the bench from the arrays of `benchmarks/idea_arrays.py`, without a run of the workflow.
 
     python benchmarks/idea_methods.py [--arrays results/ideas] [--bench benchzoo] [--out results/ideas/evaluation]
+        [--summary docs/results/bench_summary.csv]
 
 Predictions are of all target images; conductance is of 16 of them at 4 points of the path. Every method that needs no
 labelled image of the target takes part; SWAB's class names are embedded by the sentence encoder that it uses. Printed
@@ -80,6 +81,20 @@ def best_five(zoo: Zoo, score: np.ndarray, target: int) -> tuple[float, float, f
     return float(together), float(single[first[0]]), float(single[np.argmax(zoo.accuracy[:, target])])
 
 
+def summary_of(metrics: pd.DataFrame, zoos: dict[str, Zoo], labels: dict[str, bool]) -> pd.DataFrame:
+    """Means and intervals of all metrics in the columns of docs/results/bench_summary.csv."""
+    rows = []
+    for split, zoo in zoos.items():
+        names = [zoo.datasets[target] for target in zoo.targets]
+        for metric in dict.fromkeys(metrics["metric"]):
+            values = metrics[metrics["metric"] == metric].pivot(index="target", columns="method", values="value")
+            for method, column in values.loc[names].items():
+                found = mean_with_interval(column.to_numpy(), clusters=zoo.clusters, bootstrap=4000)
+                rows.append([method, split, metric, *found, labels[method]])
+    columns = ["method", "split", "metric", "mean", "ci_low", "ci_high", "uses_target_labels"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def print_prior(values: pd.DataFrame, zoo: Zoo, score: np.ndarray) -> None:
     """The constants of `vlmrank/answer/prior.py`: gains [method] over the shipped method, and its noise."""
     means = values.mean(axis=0).sort_values(ascending=False)
@@ -98,6 +113,7 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, default=Path("benchzoo"))
     parser.add_argument("--out", type=Path, default=Path("results/ideas/evaluation"))
     parser.add_argument("--splits", nargs="+", default=SPLITS, choices=SPLITS)
+    parser.add_argument("--summary", type=Path, help="table of all metrics to write besides")
     options = parser.parse_args()
     zoos = {split: Zoo(options.arrays, options.bench, split, kinds=["logit-target"]) for split in options.splits}
     zoo = next(iter(zoos.values()))
@@ -108,6 +124,9 @@ def main() -> None:
     titles, groups = ({one.name: getattr(one, key) for one in methods} for key in ("title", "group"))
     kept = [zoo.datasets[target] for one in zoos.values() for target in one.targets]
     found.metrics[found.metrics["target"].isin(kept)].to_csv(options.out / "metrics.csv", index=False)
+    if options.summary:
+        labels = describe_methods(methods).set_index("method")["uses_target_labels"].to_dict()
+        summary_of(found.metrics, zoos, labels).to_csv(options.summary, index=False, float_format="%.4f")
     wide = {
         m: found.metrics[found.metrics["metric"] == m].pivot(index="target", columns="method", values="value")
         for m in ("ndcg_at_5", "regret_at_1")
