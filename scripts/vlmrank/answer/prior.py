@@ -1,7 +1,7 @@
 """What the bench's choosing tasks say before a run's own known tasks do.
 
-Printed by `python benchmarks/idea_methods.py`, from the choosing tasks alone (`benchmarks/calibration.py --prior` prints it
-from a run of the workflow).
+Printed by `python benchmarks/idea_methods.py`, from the choosing tasks alone. From a run of the workflow,
+`python benchmarks/calibration.py --prior` prints it.
 """
 
 from __future__ import annotations
