@@ -207,6 +207,7 @@ runlog.open_channel(f"{LOGS}/run.log")
 onstart:
     checked(acquire_run_lock, ".snakemake/vlmrank", "run")
     integrity.drop_files(LOST)
+    integrity.bring_back_from_the_future(RESULTS)
     integrity.put_back(LOST, ResultStore(config["store"] or f"{RESULTS}/store"))
     debounce_rescheduling(workflow)
     runlog.open_channel(f"{LOGS}/run.log", logger.info)

@@ -1,6 +1,7 @@
 """A result file that is not what was written is found at the start of a run, and the others are not read."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,15 @@ def test_what_cannot_be_read_now_is_left_alone(results, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(integrity, "read_entry", fail)
         assert check(results) == []
+    assert check(results) == []
+
+
+def test_files_of_a_clock_that_was_ahead_are_dated_to_now(results):
+    path, other = results / "conductance/m/a.h5", results / "conductance/m/b.h5"
+    later, before = time.time() + 3600, other.stat().st_mtime_ns
+    os.utime(path, (later, later))
+    integrity.bring_back_from_the_future(str(results))
+    assert path.stat().st_mtime <= time.time() + 1 and other.stat().st_mtime_ns == before
     assert check(results) == []
 
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,15 @@ def put_back(lost: Sequence[LostFile], store: ResultStore) -> None:
                 identity = str(facts.get("identity", ""))
                 if identity and facts.get("status") == OK and not store.path(identity, path.suffix).exists():
                     store.publish(identity, path)
+
+
+def bring_back_from_the_future(results: str) -> None:
+    """Date files of a clock that was ahead to now: Snakemake fails a job whose output is older than an input."""
+    now = time.time()
+    for entry in _results(results):
+        with contextlib.suppress(OSError):
+            if entry.stat().st_mtime > now:
+                os.utime(entry.path)
 
 
 def drop_files(lost: Sequence[LostFile]) -> None:
