@@ -132,6 +132,10 @@ def own(name):
     return name.removesuffix(objectives.TWIN)
 
 
+def sources_of(target):
+    return sheets.sources_for(DATASETS[target], list(DATASETS.values()))
+
+
 def of_models(pattern, **wildcards):
     return expand(pattern, model=MODELS, **wildcards)
 

@@ -5,10 +5,6 @@ if config["ranking"]["score"] != "auto":
     checked(check_method, config["ranking"]["score"])
 
 
-def sources_of(target):
-    return sheets.sources_for(DATASETS[target], list(DATASETS.values()))
-
-
 rule rank_models:
     input:
         models=of_models("<results>/models/{model}.json"),

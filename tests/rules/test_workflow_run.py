@@ -141,8 +141,11 @@ def test_tables_keep_the_contract(demo):
     accuracy = pd.read_csv(demo.folder / "results/accuracy.csv")
     assert list(accuracy) == ["model", "dataset", "acc1", "n", "origin"] and len(accuracy) == 12
     ranking = pd.read_csv(demo.folder / "results/ranking/sketches.csv")
-    columns = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
-    assert list(ranking)[:8] == columns and set(ranking["model"]) == set(MODELS)
+    columns = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "accuracy", "accuracy_low", "accuracy_high"]
+    columns += ["loss", "ranked_by", "status", "reason"]
+    assert list(ranking)[:13] == columns and set(ranking["model"]) == set(MODELS)
+    parts = [name for name in ranking if name.startswith("part: ")]
+    np.testing.assert_allclose(ranking[parts].sum(axis=1), ranking["score"], atol=1e-9)
     assert ranking["rank"].is_monotonic_increasing
     metrics = pd.read_csv(demo.folder / "results/evaluation/metrics.csv")
     assert list(metrics) == ["method", "target", "metric", "value"]
