@@ -1,10 +1,13 @@
 """Dry-run every shipped config; one whose data are not here is named and skipped."""
 
 import contextlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from PIL import Image
 
 
 def dry_run(config: str) -> str:
@@ -18,16 +21,17 @@ def dry_run(config: str) -> str:
 
 @contextlib.contextmanager
 def stand_in(config: str) -> Iterator[None]:
-    """The user's own folder of images that a config names, as an empty folder where there is none."""
+    """The user's own folder of images that a config names, as a folder with one image where there is none."""
     folder = Path("resources/target")
     absent = config == "config/openclip.yaml" and not folder.exists()
     if absent:
         folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "grey.png")
     try:
         yield
     finally:
         if absent:
-            folder.rmdir()
+            shutil.rmtree(folder)
 
 
 def _dry_run(config: str) -> str:
