@@ -30,6 +30,7 @@ from vlmrank.baselines import SHIPPED, Evidence, all_methods, describe_methods
 from vlmrank.baselines.statistics import unlabelled_statistics
 from vlmrank.evaluation.class_similarity import relate_by_sentences
 from vlmrank.evaluation.evaluate import evaluate_methods, mean_with_interval
+from vlmrank.evaluation.scores import Scores, write_scores
 from vlmrank.predictions import prediction_statistics
 
 SPLITS = ("choose", "report")
@@ -107,7 +108,7 @@ def print_prior(values: pd.DataFrame, zoo: Zoo, score: np.ndarray) -> None:
 
 
 def main() -> None:
-    """Evaluate, print, write metrics.csv, methods.csv and summary.csv."""
+    """Evaluate, print, write scores.h5, metrics.csv, methods.csv and summary.csv."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arrays", type=Path, default=Path("results/ideas"))
     parser.add_argument("--bench", type=Path, default=Path("benchzoo"))
@@ -118,8 +119,11 @@ def main() -> None:
     zoos = {split: Zoo(options.arrays, options.bench, split, kinds=["logit-target"]) for split in options.splits}
     zoo = next(iter(zoos.values()))
     methods = [method for method in all_methods() if method.group != "labelled"]
-    found = evaluate_methods(gather(zoo), methods)
+    evidence = gather(zoo)
+    found = evaluate_methods(evidence, methods)
     options.out.mkdir(parents=True, exist_ok=True)
+    scores = Scores(evidence.models, evidence.datasets, evidence.accuracy, found.scores)
+    write_scores(options.out / "scores.h5", scores)  # for benchmarks/calibration.py --bench
     describe_methods(methods).to_csv(options.out / "methods.csv", index=False)
     titles, groups = ({one.name: getattr(one, key) for one in methods} for key in ("title", "group"))
     kept = [zoo.datasets[target] for one in zoos.values() for target in one.targets]
