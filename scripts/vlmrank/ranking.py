@@ -159,14 +159,17 @@ def _resampled_mean(values: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def fuse_parts(score: np.ndarray, extra: np.ndarray, fuse: float) -> tuple[np.ndarray, np.ndarray]:
-    """z(score) and fuse z(extra), whose sum is `fuse_scores`; nan where the score is unknown."""
+    """z(score) and fuse z(extra), whose sum is `fuse_scores`; nan where the score is unknown; inf: 0 and z(extra)."""
     z = [_standardise(values, np.isfinite(values).astype(np.float64)) for values in (score, extra)]
     known = np.isfinite(score)
-    return np.where(known, z[0], np.nan), np.where(known, fuse * z[1], np.nan)
+    own, weight = (0.0 * z[0], 1.0) if np.isinf(fuse) else (z[0], fuse)
+    return np.where(known, own, np.nan), np.where(known, weight * z[1], np.nan)
 
 
 def fuse_scores(score: np.ndarray, extra: np.ndarray, fuse: float) -> np.ndarray:
     """z(score) + fuse z(extra), each standardised over the M models of the last axis; an unknown extra counts as 0.
+
+    With fuse = inf it is z(extra) alone.
 
     Examples
     --------
@@ -241,7 +244,7 @@ def aggregate_ranks(
     seed : of the bootstrap.
     level : of the rank interval.
     extra : [M], or [M, P] whose mean over P images it is; higher is better; nan = unknown: as the mean model.
-    fuse : weight of the extra statistic beside the score.
+    fuse : weight of the extra statistic beside the score; inf: the statistic alone.
     by : `score` or `fused`: what the ranks, intervals and p_top5 are of.
 
     Raises
@@ -272,8 +275,8 @@ def aggregate_ranks(
         _check("per_image", per_image, np.isfinite(per_image), "a divergence is finite")
     if extra is not None:
         _check("extra", extra, np.isfinite(extra), "a statistic is finite")
-    if not 0 <= fuse < np.inf:
-        raise ValueError(f"fuse must be finite and not negative, not {fuse}")
+    if not fuse >= 0:
+        raise ValueError(f"fuse must not be negative, not {fuse}")
     if not 0 < level < 1 or bootstrap < 0:
         raise ValueError(f"level must be between 0 and 1 and bootstrap not negative, not {level} and {bootstrap}")
     ranks = percentile_ranks(accuracy)

@@ -83,13 +83,13 @@ def test_a_pair_holds_what_the_contract_asks_for(tiny, tmp_path):
     assert pair.ok, pair.attributes["reason"]
     assert list(pair.blocks) == [f"visual.transformer.resblocks.{b}" for b in range(3)]
     assert {values.shape for values in pair.blocks.values()} == {(3, 24)}
-    assert pair.score.shape == (3, 2) and pair.delta.shape == (3, 3) and len(pair.alphas) == 17
+    assert pair.score.shape == (3, 2) and pair.delta.shape == (3, 3) and len(pair.alphas) == 9
     np.testing.assert_allclose(pair.logits.max(1), pair.score[:, 0], rtol=1e-4)
     np.testing.assert_array_equal(pair.logits.argmax(1), pair.pseudo_label)
     np.testing.assert_allclose(np.linalg.norm(pair.embedding, axis=1), 1, rtol=1e-5)
     assert pair.class_embedding.shape == (3, 16)
     assert set(PAIR_ATTRIBUTES) <= set(pair.attributes)
-    assert pair.attributes["quadrature"] == "arc-length clenshaw-curtis, 16 steps"
+    assert pair.attributes["quadrature"] == "arc-length clenshaw-curtis, 8 steps"
     write_pair(tmp_path / "pair.h5", pair)
     np.testing.assert_allclose(read_pair(tmp_path / "pair.h5").score, pair.score, rtol=0, atol=0)
 

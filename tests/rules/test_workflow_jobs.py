@@ -3,6 +3,7 @@
 Nothing is computed here: the scripts are replaced by one that writes its outputs without any content.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from collections import Counter
 import pytest
 from PIL import Image
 from workspace import Workspace
+
+from vlmrank.workflow.integrity import note_results
 
 pytestmark = pytest.mark.workflow
 
@@ -51,7 +54,14 @@ def finish(work):
         path.write_text("from pathlib import Path\n\nfor name in snakemake.output:\n    Path(name).write_text(name)\n")
     done = work.snakemake("--no-hooks", cores=2)
     assert done.returncode == 0, done.stdout + done.stderr
+    note(work)
     assert work.jobs() == {}
+
+
+def note(work):
+    """Note the state of the results, as the hook does: what a later start finds unchanged it does not read."""
+    with contextlib.chdir(work.folder):
+        note_results("results")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +122,7 @@ def test_a_model_whose_datasets_take_longer_than_a_job_should_is_cut_and_others_
     with (work.folder / "config/models.tsv").open("a") as sheet:
         sheet.write("small\tRN50\topenai\nlarge\tViT-bigG-14\tlaion2b_s39b_b160k\n")
     work.edit("config/models.tsv", "architecture\n", "architecture\tpretrained\n")
-    work.configure(conductance={"job_minutes": 15})
+    work.configure(conductance={"job_minutes": 9})
     counts = work.jobs()
     found = {name: count for name, count in counts.items() if "conductance" in name}
     assert found == {"compute_conductance": 1, "compute_conductance_1": 1, "compute_conductance_2": 1}
@@ -188,9 +198,11 @@ def test_what_failed_for_a_reason_that_passes_is_made_again(work):
         head = "stage,model,dataset,status,reason,seconds\n"
         table.write_text(f"{head}conductance,A--one,cats,failed,broken weights,0\n")
         os.utime(table, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+        note(work)
         assert work.jobs() == {}
         table.write_text(f"{head}conductance,A--one,cats,ok,left out: image a: gone; run again,0\n")
         os.utime(table, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+        note(work)
         assert work.jobs() == {
             "compute_conductance": 1,
             **dict.fromkeys(AFTER_CONDUCTANCE, 1),
@@ -199,6 +211,7 @@ def test_what_failed_for_a_reason_that_passes_is_made_again(work):
     finally:
         table.write_text(before)
         os.utime(table, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+        note(work)
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,13 @@ def read_cells(path: str | os.PathLike[str]) -> pd.DataFrame:
     VlmrankError : not readable, a column twice, a row with more or fewer cells than the header, an open quote.
     """
     path = Path(path)
-    if not path.is_file():
-        raise VlmrankError(f"the table {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    if not os.path.lexists(path):
+        raise VlmrankError(f"the table {path} does not exist")
     if path.suffix.lower() in (".parquet", ".pq"):
-        table = read_parquet(path).to_pandas()
+        try:
+            table = read_parquet(path).to_pandas()
+        except OSError as error:
+            raise VlmrankError(f"the table {path} cannot be read: {error.strerror}") from error
         return table.set_axis(range(1, len(table) + 1), axis=0)
     text = read_text(path)
     separator = max("\t,;", key=text.split("\n", 1)[0].count)
