@@ -98,7 +98,8 @@ def with_choice(run: Run) -> Run:
         own = table[table["method"] == table["target"].map(takes)].assign(method=AUTO)
         tables.append(pd.concat([table, own], ignore_index=True))
     taken = ", ".join(sorted({run.methods.loc[name, "title"] for name in takes.values()}))
-    described = run.methods.loc[[DEFAULT]].rename(index={DEFAULT: AUTO}).assign(title=f"vlmrank as shipped ({taken})")
+    like = DEFAULT if DEFAULT in run.methods.index else run.methods.index[0]
+    described = run.methods.loc[[like]].rename(index={like: AUTO}).assign(title=f"vlmrank as shipped ({taken})")
     return replace(
         run,
         metrics=tables[0],

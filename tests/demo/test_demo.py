@@ -132,7 +132,7 @@ def test_the_verdict_compares_the_answer_with_labels_kept_aside(tmp_path):
         (tmp_path / "models" / model / "training.json").write_text(json.dumps({"accuracy": {"sketches": accuracy}}))
     lines = verdict(tmp_path / "results", tmp_path / "models")
     assert lines[1].startswith(
-        "recommended: b (95 % interval of its rank: 1 to 2 of 2; in the first five with probability 1.00)"
+        "recommended: b (90 % interval of its rank: 1 to 2 of 2; in the first five with probability 1.00)"
     )
     assert "accuracy of 0.500, number 2 of 2; the best, a, has 0.750, the mean is 0.625" in lines[2]
     assert lines[3].endswith("report.html")

@@ -68,7 +68,7 @@ def test_last_lines(tmp_path):
     (tmp_path / "report.html").touch()
     lines = outcome.last_lines(tmp_path, ["t"])
     assert lines == [
-        "t: take a (95 % interval of its rank: 1 to 2 of 2)",
+        "t: take a (90 % interval of its rank: 1 to 2 of 2)",
         "All 1 pairs succeeded.",
         f"Report: {tmp_path}/report.html",
     ]
@@ -116,12 +116,12 @@ def test_a_recommendation_is_a_sentence(tmp_path):
         return outcome.recommendation(tmp_path / "t.csv", "t")
 
     a, b = (1.5, "a", 1.5, 1.5, "ok"), (1.5, "b", 1.5, 1.5, "ok")
-    assert said(a, b) == "t: take a or b (equal scores; 95 % interval of its rank: 1 to 2 of 2)"
-    assert said((1, "a", 1, 1, "ok"), b) == "t: take a (rank 1 of 2 in at least 95 of 100 redraws)"
+    assert said(a, b) == "t: take a or b (equal scores; 90 % interval of its rank: 1 to 2 of 2)"
+    assert said((1, "a", 1, 1, "ok"), b) == "t: take a (rank 1 of 2 with a probability of at least 90 %)"
     assert said((1, "a", 1, 1, "ok"), (None, "b", None, None, "failed")) == "t: take a (the only model)"
     assert said((1, "a", None, None, "ok"), (2, "b", None, None, "ok")) == "t: take a"
     five = [(3.0, name, 1, 5, "ok") for name in "abcde"]
-    assert said(*five) == "t: take a or b or c (or another 2) (equal scores; 95 % interval of its rank: 1 to 5 of 5)"
+    assert said(*five) == "t: take a or b or c (or another 2) (equal scores; 90 % interval of its rank: 1 to 5 of 5)"
     assert said((None, "a", None, None, "failed")) == "t: no model could be ranked"
 
 
