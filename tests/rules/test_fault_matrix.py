@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS, DATASETS = ("A--one", "B--two"), ("cats", "tools")
 RANKINGS = ("results/ranking/tools.csv", "results/ranking/tools.weights.csv")
 PAIRS = [f"results/conductance/{model}/{dataset}.h5" for model in MODELS for dataset in DATASETS]
+# The whole matrix takes minutes of many processes: it runs where it is asked for, VLMRANK_FAULT_MATRIX=1.
+asked_for = pytest.mark.skipif(
+    not os.environ.get("VLMRANK_FAULT_MATRIX"), reason="set VLMRANK_FAULT_MATRIX=1 to run it"
+)
 # profiles/default without its progress bars
 PROFILE = ("--keep-going", "--rerun-incomplete", "--nolock", "--keep-incomplete")
 SEEN: set[str] = set()
@@ -155,6 +159,7 @@ def damage(paths: list[Path]) -> None:
             path.write_bytes([path.read_bytes()[: size // 2], b"garbage" * (size // 7), b""][number % 4])
 
 
+@asked_for
 def test_what_happens_to_jobs(fresh, calm):
     fresh.meet(MODELS[0], "SIGKILL", "power", "power", "SIGTERM")
     fresh.meet(MODELS[1], "full shared/", "full results/conductance", "SIGHUP", "SIGINT")
@@ -172,6 +177,7 @@ def test_what_happens_to_jobs(fresh, calm):
     survived("no file locks (ENOLCK), no hard links (EPERM)")
 
 
+@asked_for
 def test_what_happens_to_the_head(fresh, calm):
     kinds = ("SIGINT", "SIGHUP", "SIGTERM", "SIGKILL")
     for kind in kinds:
@@ -188,6 +194,7 @@ def test_what_happens_to_the_head(fresh, calm):
     survived("SIGINT or SIGHUP to the head", "SIGTERM to the head", "SIGKILL of the head")
 
 
+@asked_for
 def test_damaged_results(finished, calm):
     damage([finished / name for name in PAIRS])
     os.utime(finished / PAIRS[0], (0, 0))
@@ -204,6 +211,7 @@ def test_damaged_results(finished, calm):
     survived("an alignment or divergence damaged, a card changed")
 
 
+@asked_for
 def test_links_to_nothing_a_lost_store_and_wrong_clocks(finished, calm):
     shutil.rmtree(finished / "shared")
     assert finished.jobs() == {}
@@ -225,6 +233,7 @@ def test_links_to_nothing_a_lost_store_and_wrong_clocks(finished, calm):
     survived("a result that is a link to nothing, or gone", "store deleted", "files an hour ahead or behind")
 
 
+@asked_for
 def test_a_damaged_store_and_no_results(finished, calm):
     damage(finished.entries())
     shutil.rmtree(finished / "results")
@@ -238,6 +247,7 @@ def test_a_damaged_store_and_no_results(finished, calm):
     survived("an entry of the store truncated, garbage, empty, or with a flipped bit", "results deleted")
 
 
+@asked_for
 def test_two_runs_on_one_store(prepared, calm, tmp_path):
     runs = [Run(tmp_path / name, prepared) for name in ("ada", "bob")]
     for run in runs:
@@ -251,6 +261,7 @@ def test_two_runs_on_one_store(prepared, calm, tmp_path):
     survived("two runs on one store at once")
 
 
+@asked_for
 def test_neither_cores_nor_datasets_a_job_change_a_byte(prepared, calm, tmp_path):
     """docs/output.md, "What is the same twice": not only the ranking, but every array that it comes from."""
     run = Run(tmp_path / "run", prepared)

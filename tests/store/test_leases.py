@@ -351,7 +351,8 @@ with until_terminated(1000, time.monotonic()):
 
 
 HELD = """
-import ctypes, os, sys, time
+import ctypes, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 from pathlib import Path
 from vlmrank.store.limits import until_terminated
 from vlmrank.store.leases import Leases
