@@ -18,6 +18,8 @@ from workspace import Workspace
 from vlmrank.store import read_pair
 
 pytestmark = pytest.mark.slurm
+# Whole runs of minutes: where they are asked for, VLMRANK_SLOW_TESTS=1.
+slow = pytest.mark.skipif(not os.environ.get("VLMRANK_SLOW_TESTS"), reason="set VLMRANK_SLOW_TESTS=1 to run it")
 DATASETS = ("cats", "dogs", "tools")
 # What CI changes in the shipped profile: it looks at jobs sooner (faults/ too), and waits for no network file system.
 SOONER = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
@@ -126,6 +128,7 @@ def keep_rows(work: Workspace, sheet: str, names) -> None:
     path.write_text("\n".join([header, *(row for row in rows if row.split("\t")[0] in names)]) + "\n")
 
 
+@slow
 def test_the_reduced_demo_runs_where_it_belongs(tmp_path, heads):
     work = Cluster(tmp_path / "demo", heads)
     tasks, models = ("digits", "shapes", "sketches"), ("ViT-demo-8--broad", "RN-demo--broad")
@@ -163,6 +166,7 @@ def test_the_reduced_demo_runs_where_it_belongs(tmp_path, heads):
     assert "take " in work.output.read_text()
 
 
+@slow
 def test_jobs_that_die_are_tried_again_and_a_model_that_kills_is_named(tmp_path, heads):
     work = a_zoo(tmp_path / "faults", heads, "killer--one", "hungry--one", "slow--one")
     minutes = "attempt if wildcards.model.startswith('slow') else 20"
@@ -227,6 +231,7 @@ def a_small_disk(folder: Path, kilobytes: int):
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
+@slow
 def test_a_full_disk_and_a_killed_head_lose_nothing(tmp_path, heads):
     work = a_zoo(tmp_path / "heads", heads, "waiting--one", "waiting--two")
     with a_small_disk(work.folder / "results", 40_000):
