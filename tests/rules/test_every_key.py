@@ -23,6 +23,7 @@ FREE = {
 # Other files, or other jobs for the same files.
 PLACES = ("results", "conductance.datasets_per_job")
 OTHER = {
+    "ranking.score": "fused",
     "images.predictions": 1000,
     "demo.tasks": ["digits"],
     "demo.variants": 4,
