@@ -1,9 +1,17 @@
 """A mistake of the user ends a run before any job, with one message in words and no traceback."""
 
+import os
+
 import pytest
 from workspace import Workspace
 
 pytestmark = pytest.mark.workflow
+
+
+def slow(case):
+    """A case that takes minutes: where it is asked for, VLMRANK_SLOW_TESTS=1."""
+    reason = "set VLMRANK_SLOW_TESTS=1 to run it"
+    return pytest.param(case, marks=pytest.mark.skipif(not os.environ.get("VLMRANK_SLOW_TESTS"), reason=reason))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +50,9 @@ def class_sheet_that_does_not_fit(work):
     )
 
 
-@pytest.mark.parametrize("mistake", [misspelt_key, twice_the_same_model, no_such_folder, class_sheet_that_does_not_fit])
+@pytest.mark.parametrize(
+    "mistake", [misspelt_key, twice_the_same_model, no_such_folder, slow(class_sheet_that_does_not_fit)]
+)
 def test_one_message_in_words(work, mistake):
     arguments, words = mistake(work)
     done = work.snakemake(*arguments)
