@@ -35,7 +35,7 @@ from vlmrank.datasets.prompts import read_prompts
 from vlmrank.errors import VlmrankError
 from vlmrank.evaluation.counterparts import dcd_of, importance_of
 from vlmrank.metrics import kendall_tau_score, ndcg_at_k_score
-from vlmrank.ranking import aggregate_ranks
+from vlmrank.ranking import RankingOptions, aggregate_ranks
 from vlmrank.representation import represent
 from vlmrank.store import Pair, write_json
 
@@ -108,7 +108,7 @@ def main() -> int:
     models, datasets, truth = list(table.index), list(table.columns), table.to_numpy()
     tasks = tasks_of(options.folder, datasets, options.images)
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
-    weights = {name: config["ranking"][name] for name in ("kappa", "shrink")}
+    weights = RankingOptions(**{name: config["ranking"][name] for name in ("kappa", "shrink")})
 
     results = []
     for variant in options.variants:
@@ -122,7 +122,7 @@ def main() -> int:
         for t in range(len(datasets)):
             sources = [s for s in range(len(datasets)) if s != t]
             divergence = np.stack([matrix[sources, t] for matrix in dcd])
-            scores.append(aggregate_ranks(truth[:, sources], divergence, **weights).score)
+            scores.append(aggregate_ranks(truth[:, sources], divergence, weights).score)
         results.append((pairs, np.stack(dcd), np.stack(scores)))
         print(f"{variant}: computed", file=sys.stderr, flush=True)
 

@@ -13,7 +13,6 @@ CIRCLES = []
 LONG_FILES = set()
 LONG_FUNCTIONS = {
     "datasets.prepare:prepare_dataset",
-    "ranking:aggregate_ranks",
     "report.answer:_evidence",
     "report.collect:collect",
     "workflow.run_size:run_size",
@@ -24,7 +23,6 @@ MANY_PARAMETERS = {
     "conductance.adaptive:refine_conductance",
     "conductance.layer:layer_conductance",
     "datasets.prepare:prepare_dataset",
-    "ranking:aggregate_ranks",
     "report.build:build_report",
     "workflow.run_size:run_size",
 }

@@ -39,7 +39,8 @@ def test_a_lost_image_leaves_one_draw_of_images_for_all(monkeypatch):
     draw = ranking._image_draws
     monkeypatch.setattr(ranking, "_image_draws", lambda *given: drawn.append(given[0]) or draw(*given))
     accuracy, dcd = rng.uniform(0.2, 0.9, (8, 6)), np.nanmean(per_image, axis=2)
-    ranking.aggregate_ranks(accuracy, dcd, per_image=per_image, extra=extra, by="fused", bootstrap=10)
+    options = ranking.RankingOptions(by="fused", bootstrap=10)
+    ranking.aggregate_ranks(accuracy, dcd, options, per_image=per_image, extra=extra)
     assert drawn == [len(IDS)]
 
 

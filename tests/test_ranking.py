@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
 
-from vlmrank.ranking import aggregate_ranks, average_ranks, percentile_ranks, source_weights, tied_ranks
+from vlmrank.ranking import RankingOptions, aggregate_ranks, average_ranks, percentile_ranks, source_weights, tied_ranks
 
 NAN = np.nan
+
+
+def rank(accuracy, dcd, *, per_image=None, extra=None, **options):
+    return aggregate_ranks(accuracy, dcd, RankingOptions(**options), per_image=per_image, extra=extra)
 
 
 def bench(models=9, sources=6, images=7, seed=0):
@@ -61,7 +65,7 @@ def test_shrunken_weights_mix_the_standardised_divergences():
 def test_score_is_the_weighted_mean_of_the_ranks():
     accuracy, per_image = bench()
     dcd = per_image.mean(axis=2)
-    found = aggregate_ranks(accuracy, dcd, kappa=0.6, shrink=0.0)
+    found = rank(accuracy, dcd, kappa=0.6, shrink=0.0)
     for m in range(9):
         logits = -(dcd[m] - dcd[m].mean()) / (0.6 * dcd[m].std())
         weights = np.exp(logits) / np.exp(logits).sum()
@@ -79,22 +83,20 @@ def test_missing_accuracies_and_models_without_sources():
     accuracy[0, 1] = NAN
     accuracy[3] = NAN
     dcd[4] = NAN
-    found = aggregate_ranks(accuracy, dcd, per_image=per_image, bootstrap=50)
+    found = rank(accuracy, dcd, per_image=per_image, bootstrap=50)
     assert np.isnan(found.score[[3, 4]]).all()
     assert np.isnan(found.rank[[3, 4]]).all()
     assert np.isnan(found.p_top5[[3, 4]]).all()
     assert found.weights[0, 1] == 0
     assert sorted(found.rank[np.isfinite(found.rank)]) == [1, 2, 3, 4, 5, 6, 7]
     np.testing.assert_allclose(np.nansum(found.weights, axis=1)[[0, 1, 2]], 1.0, rtol=0, atol=1e-12)
-    none = aggregate_ranks(np.full((2, 2), NAN), np.ones((2, 2)), bootstrap=3)
+    none = rank(np.full((2, 2), NAN), np.ones((2, 2)), bootstrap=3)
     assert np.isnan(none.rank).all()
 
 
 def test_bootstrap_agrees_with_a_loop():
     accuracy, per_image = bench()
-    found = aggregate_ranks(
-        accuracy, per_image.mean(axis=2), per_image=per_image, bootstrap=3000, seed=1, kappa=0.6, shrink=0.5
-    )
+    found = rank(accuracy, per_image.mean(axis=2), per_image=per_image, bootstrap=3000, seed=1, kappa=0.6, shrink=0.5)
     generator = np.random.default_rng(2)
     ranks = []
     for _ in range(1500):
@@ -112,9 +114,9 @@ def test_bootstrap_agrees_with_a_loop():
 def test_bootstrap_is_the_same_for_a_seed_whatever_was_drawn_before():
     accuracy, per_image = bench()
     options = {"per_image": per_image, "bootstrap": 40}
-    first = aggregate_ranks(accuracy, per_image.mean(axis=2), seed=3, **options)
-    again = aggregate_ranks(accuracy, per_image.mean(axis=2), seed=3, **options)
-    other = aggregate_ranks(accuracy, per_image.mean(axis=2), seed=4, **options)
+    first = rank(accuracy, per_image.mean(axis=2), seed=3, **options)
+    again = rank(accuracy, per_image.mean(axis=2), seed=3, **options)
+    other = rank(accuracy, per_image.mean(axis=2), seed=4, **options)
     np.testing.assert_array_equal(first.p_top5, again.p_top5)
     assert np.abs(first.p_top5 - other.p_top5).max() > 0
 
@@ -123,7 +125,7 @@ def test_images_that_a_dataset_lacks_are_left_out():
     accuracy, per_image = bench()
     dcd = per_image.mean(axis=2)
     padded = np.concatenate([per_image, np.full((9, 6, 3), NAN)], axis=2)
-    found = aggregate_ranks(accuracy, dcd, per_image=padded, bootstrap=200)
+    found = rank(accuracy, dcd, per_image=padded, bootstrap=200)
     assert np.isfinite(found.p_top5).all()
     np.testing.assert_allclose(found.p_top5.sum(), 5.0, rtol=0, atol=0.2)
 
@@ -133,15 +135,15 @@ def test_fused_adds_the_standardised_extra_statistic():
     dcd = per_image.mean(axis=2)
     extra = np.arange(9.0)
     extra[2] = NAN
-    plain = aggregate_ranks(accuracy, dcd)
-    fused = aggregate_ranks(accuracy, dcd, extra=extra, fuse=0.5, by="fused", bootstrap=20)
+    plain = rank(accuracy, dcd)
+    fused = rank(accuracy, dcd, extra=extra, fuse=0.5, by="fused", bootstrap=20)
     z = [(values - np.nanmean(values)) / np.nanstd(values) for values in (plain.score, extra)]
     expected = z[0] + 0.5 * np.nan_to_num(z[1])
     np.testing.assert_allclose(fused.fused, expected, rtol=0, atol=1e-12)
     np.testing.assert_allclose(fused.score, plain.score, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(fused.rank, np.argsort(np.argsort(-expected)) + 1)
     for fuse in (100.0, np.inf):
-        swamped = aggregate_ranks(accuracy, dcd, extra=np.arange(9.0), fuse=fuse, by="fused", bootstrap=20)
+        swamped = rank(accuracy, dcd, extra=np.arange(9.0), fuse=fuse, by="fused", bootstrap=20)
         np.testing.assert_array_equal(swamped.rank_low, np.arange(9, 0, -1))
     alone = (np.arange(9.0) - 4) / np.std(np.arange(9.0))
     np.testing.assert_allclose(swamped.fused, alone, rtol=0, atol=1e-12)
@@ -163,8 +165,8 @@ def test_an_extra_statistic_of_each_image_is_resampled_with_the_images():
     extra = np.random.default_rng(7).uniform(size=(9, 7))
     extra[3] = NAN
     options = {"per_image": per_image, "bootstrap": 2000, "by": "fused", "fuse": 1000.0}
-    found = aggregate_ranks(accuracy, dcd, extra=extra, **options)
-    fixed = aggregate_ranks(accuracy, dcd, extra=extra.mean(axis=1), **options)
+    found = rank(accuracy, dcd, extra=extra, **options)
+    fixed = rank(accuracy, dcd, extra=extra.mean(axis=1), **options)
     np.testing.assert_allclose(found.fused, fixed.fused, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(fixed.rank_low, fixed.rank_high)
     draws = np.random.default_rng(8).integers(7, size=(2000, 7))
@@ -179,7 +181,7 @@ def test_predictions_of_more_images_than_the_divergence_has_are_resampled_by_the
     dcd = per_image.mean(axis=2)
     extra = np.random.default_rng(7).uniform(size=(9, 40))
     options = {"per_image": per_image, "bootstrap": 400, "by": "fused", "fuse": 1000.0}
-    found = aggregate_ranks(accuracy, dcd, extra=extra, **options)
+    found = rank(accuracy, dcd, extra=extra, **options)
     draws = np.random.default_rng(8).integers(40, size=(4000, 40))
     ranks = np.argsort(np.argsort(-extra[:, draws].mean(axis=2), axis=0), axis=0) + 1
     assert np.abs(found.rank_low - np.quantile(ranks, 0.025, axis=1)).max() <= 1
@@ -192,9 +194,9 @@ def test_refuses_shapes_and_an_unknown_score():
     dcd = per_image.mean(axis=2)
     for options in ({"by": "fused"}, {"by": "name"}, {"per_image": per_image[:3]}, {"extra": np.ones(3)}):
         with pytest.raises(ValueError):
-            aggregate_ranks(accuracy, dcd, **options)
+            rank(accuracy, dcd, **options)
     with pytest.raises(ValueError):
-        aggregate_ranks(accuracy, dcd[:, :2])
+        rank(accuracy, dcd[:, :2])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,7 @@ def test_refuses_shapes_and_an_unknown_score():
 def test_an_option_out_of_range_is_refused_with_its_value(options, words):
     accuracy, per_image = bench()
     with pytest.raises(ValueError, match=words):
-        aggregate_ranks(accuracy, per_image.mean(axis=2), extra=np.ones(9), **options)
+        rank(accuracy, per_image.mean(axis=2), extra=np.ones(9), **options)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_a_value_out_of_range_is_refused_with_its_place(name, value, words):
     given = {"accuracy": accuracy, "dcd": per_image.mean(axis=2), "per_image": per_image, "extra": np.ones((9, 7))}
     given[name][(2, 1, 0)[: given[name].ndim]] = value
     with pytest.raises(ValueError, match=words):
-        aggregate_ranks(**given)
+        rank(**given)
 
 
 def test_a_negative_count_of_a_source_is_refused():
@@ -247,7 +249,7 @@ def test_equal_scores_share_a_rank_whatever_rounding_says():
     )
     dcd = np.full((3, 6), 0.1)
     for order in (np.arange(6), np.array([5, 3, 1, 0, 4, 2])):
-        found = aggregate_ranks(accuracy[:, order], dcd)
+        found = rank(accuracy[:, order], dcd)
         np.testing.assert_array_equal(found.rank, [2.0, 2.0, 2.0])
     np.testing.assert_array_equal(tied_ranks([0.1 + 0.2, 0.3, 0.6, NAN, 0.3 - 1e-6]), [2.5, 2.5, 4.0, NAN, 1.0])
     np.testing.assert_array_equal(
@@ -259,8 +261,8 @@ def test_the_order_of_the_sources_decides_no_rank():
     generator = np.random.default_rng(3)
     accuracy = generator.integers(0, 3, size=(12, 8)) / 2  # many ties
     dcd = np.full((12, 8), 0.3)
-    expected = aggregate_ranks(accuracy, dcd).rank
+    expected = rank(accuracy, dcd).rank
     assert len(set(expected)) < 12
     for _ in range(50):
         order = generator.permutation(8)
-        np.testing.assert_array_equal(aggregate_ranks(accuracy[:, order], dcd).rank, expected)
+        np.testing.assert_array_equal(rank(accuracy[:, order], dcd).rank, expected)

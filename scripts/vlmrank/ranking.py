@@ -13,6 +13,47 @@ NO_ACCURACY = "no accuracy of this model is known on any source"
 
 
 @dataclass(frozen=True)
+class RankingOptions:
+    """How `aggregate_ranks` scores, and what it ranks by.
+
+    Attributes
+    ----------
+    kappa : > 0, temperature of the source weights.
+    shrink : 0 to 1, share of the zoo's common divergence in each model's weights.
+    fuse : >= 0, weight of the extra statistic beside the score; inf: the statistic alone.
+    by : `score` or `fused`: what the ranks, intervals and p_top5 are of.
+    bootstrap : number of draws; 0 for none.
+    seed : of the bootstrap.
+    level : of the rank interval, between 0 and 1.
+
+    Raises
+    ------
+    ValueError : an unknown `by`, or a number out of range.
+    """
+
+    kappa: float = 0.6
+    shrink: float = 1.0
+    fuse: float = 2.0
+    by: str = "score"
+    bootstrap: int = 0
+    seed: int = 0
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.by not in ("score", "fused"):
+            raise ValueError(f"cannot rank by {self.by!r}: `score` or `fused`")
+        if not self.fuse >= 0:
+            raise ValueError(f"fuse must not be negative, not {self.fuse}")
+        if not 0 < self.level < 1 or self.bootstrap < 0:
+            raise ValueError(
+                f"level must be between 0 and 1 and bootstrap not negative, not {self.level} and {self.bootstrap}"
+            )
+
+
+DEFAULT = RankingOptions()
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Outcome of `aggregate_ranks`; M models, S sources. Models without any usable source have nan everywhere.
 
@@ -206,19 +247,59 @@ def _bootstrap_scores(
     return np.where(lost, np.nan, (weights * np.nan_to_num(ranks)).sum(axis=2))
 
 
+def _check_arrays(
+    accuracy: np.ndarray, dcd: np.ndarray, per_image: np.ndarray | None, extra: np.ndarray | None
+) -> None:
+    if accuracy.ndim != 2 or accuracy.shape != dcd.shape:
+        raise ValueError(f"accuracy {accuracy.shape} and dcd {dcd.shape} must both be [models, sources]")
+    if per_image is not None and np.shape(per_image)[:2] != dcd.shape:
+        raise ValueError(f"per_image {np.shape(per_image)} must be [models, sources, images] for {dcd.shape}")
+    if extra is not None and np.shape(extra)[:1] != dcd.shape[:1]:
+        raise ValueError(f"extra {np.shape(extra)} must be [models] or [models, images] for {len(dcd)} models")
+    _check("accuracy", accuracy, (accuracy >= 0) & (accuracy <= 1), "an accuracy is a share from 0 to 1")
+    _check("dcd", dcd, np.isfinite(dcd), "a divergence is finite")
+    if per_image is not None:
+        _check("per_image", per_image, np.isfinite(per_image), "a divergence is finite")
+    if extra is not None:
+        _check("extra", extra, np.isfinite(extra), "a statistic is finite")
+
+
+def _bootstrap_ranks(
+    ranks: np.ndarray,
+    dcd: np.ndarray,
+    per_image: np.ndarray | None,
+    extra: np.ndarray | None,
+    options: RankingOptions,
+) -> np.ndarray:
+    """Ranks [draws, M] over resampled sources and images; the arrays are those of `aggregate_ranks`."""
+    generator = np.random.default_rng(options.seed)
+    votes = extra is not None and extra.ndim == 2
+    images = per_image.shape[2] if per_image is not None else extra.shape[1] if votes else 1
+    step = max(1, CHUNK // max(dcd.size, 1))
+    drawn = []
+    for start in range(0, options.bootstrap, step):
+        draws = min(step, options.bootstrap - start)
+        times = _image_draws(images, draws, generator)
+        scores = _bootstrap_scores(
+            ranks, dcd, per_image, times, kappa=options.kappa, shrink=options.shrink, generator=generator
+        )
+        if options.by == "fused" and votes:
+            if extra.shape[1] != images:
+                times = _image_draws(extra.shape[1], draws, generator)
+            scores = fuse_scores(scores, _resampled_mean(extra, times), options.fuse)
+        elif options.by == "fused":
+            scores = fuse_scores(scores, np.broadcast_to(extra, scores.shape), options.fuse)
+        drawn.append(tied_ranks(-np.where(np.isnan(scores), -np.inf, scores)))
+    return np.concatenate(drawn)
+
+
 def aggregate_ranks(
     accuracy: np.ndarray,
     dcd: np.ndarray,
+    options: RankingOptions = DEFAULT,
     *,
-    kappa: float = 0.6,
-    shrink: float = 1.0,
     per_image: np.ndarray | None = None,
-    bootstrap: int = 0,
-    seed: int = 0,
-    level: float = 0.95,
     extra: np.ndarray | None = None,
-    fuse: float = 2.0,
-    by: str = "score",
 ) -> Ranking:
     """Score and rank M models for one target from S sources.
 
@@ -230,28 +311,21 @@ def aggregate_ranks(
     extra statistic of the model on the target's images, such as `vlmrank.predictions.committee_agreement`, both in
     standard deviations over the models.
 
-    The bootstrap resamples sources and, where `per_image` or an `extra` of each image is given, the target's images:
-    the same images for all models, and for both where both have as many; else each draws its own.
+    The bootstrap resamples sources. Where `per_image` or an `extra` per image is given, it resamples the target's
+    images too: the same images for all models, and for both arrays if both have equally many.
 
     Parameters
     ----------
     accuracy : [M, S], in [0, 1]; nan = unknown.
     dcd : [M, S], divergence of each source to the target for each model; nan = missing.
-    kappa : > 0, temperature of the weights.
-    shrink : 0 to 1, share of the zoo's common divergence in each model's weights.
+    options : weights of the sources, fusion and bootstrap.
     per_image : [M, S, K], the share of each target image in `dcd` (nan = no such image).
-    bootstrap : number of draws; 0 for none.
-    seed : of the bootstrap.
-    level : of the rank interval.
-    extra : [M], or [M, P] whose mean over P images it is; higher is better; nan = unknown: as the mean model.
-    fuse : weight of the extra statistic beside the score; inf: the statistic alone.
-    by : `score` or `fused`: what the ranks, intervals and p_top5 are of.
+    extra : [M], or [M, P] for P images, whose mean is taken; higher is better; nan = unknown, counts as the mean model.
 
     Raises
     ------
-    ValueError : shapes that do not fit, an unknown `by`, or a value out of range, named with its place: accuracies
-        from 0 to 1, finite divergences and statistics (nan: not known), kappa > 0, 0 <= shrink <= 1, fuse >= 0,
-        0 < level < 1, bootstrap >= 0.
+    ValueError : shapes that do not fit, or a value out of range, named with its place: accuracies from 0 to 1, finite
+        divergences and statistics (nan: not known), kappa > 0, 0 <= shrink <= 1.
 
     Examples
     --------
@@ -261,64 +335,27 @@ def aggregate_ranks(
     array([1., 2.])
     """
     accuracy, dcd = np.asarray(accuracy, np.float64), np.asarray(dcd, np.float64)
-    if accuracy.ndim != 2 or accuracy.shape != dcd.shape:
-        raise ValueError(f"accuracy {accuracy.shape} and dcd {dcd.shape} must both be [models, sources]")
-    if per_image is not None and np.shape(per_image)[:2] != dcd.shape:
-        raise ValueError(f"per_image {np.shape(per_image)} must be [models, sources, images] for {dcd.shape}")
-    if extra is not None and np.shape(extra)[:1] != dcd.shape[:1]:
-        raise ValueError(f"extra {np.shape(extra)} must be [models] or [models, images] for {len(dcd)} models")
-    if by not in ("score", "fused") or (by == "fused" and extra is None):
-        raise ValueError(f"cannot rank by {by!r}: `score`, or `fused` with an extra statistic")
-    _check("accuracy", accuracy, (accuracy >= 0) & (accuracy <= 1), "an accuracy is a share from 0 to 1")
-    _check("dcd", dcd, np.isfinite(dcd), "a divergence is finite")
-    if per_image is not None:
-        _check("per_image", per_image, np.isfinite(per_image), "a divergence is finite")
-    if extra is not None:
-        _check("extra", extra, np.isfinite(extra), "a statistic is finite")
-    if not fuse >= 0:
-        raise ValueError(f"fuse must not be negative, not {fuse}")
-    if not 0 < level < 1 or bootstrap < 0:
-        raise ValueError(f"level must be between 0 and 1 and bootstrap not negative, not {level} and {bootstrap}")
+    if options.by == "fused" and extra is None:
+        raise ValueError("cannot rank by 'fused' without an extra statistic")
+    _check_arrays(accuracy, dcd, per_image, extra)
     ranks = percentile_ranks(accuracy)
     dcd = np.where(np.isfinite(ranks), dcd, np.nan)
     usable = np.isfinite(dcd).any(axis=1)
-    weights = source_weights(dcd, kappa=kappa, shrink=shrink)
+    weights = source_weights(dcd, kappa=options.kappa, shrink=options.shrink)
     score = np.where(usable, (np.nan_to_num(weights) * np.nan_to_num(ranks)).sum(axis=1), np.nan)
-    fused, statistic = np.full(len(score), np.nan), None
+    fused = np.full(len(score), np.nan)
     if extra is not None:
         extra = np.where(usable.reshape(-1, *[1] * (np.ndim(extra) - 1)), np.asarray(extra, np.float64), np.nan)
         statistic = extra if extra.ndim == 1 else _resampled_mean(extra, np.ones((1, extra.shape[1])))[0]
-        fused = fuse_scores(score, statistic, fuse)
-    final = fused if by == "fused" else score
-    rank = tied_ranks(-final)
+        fused = fuse_scores(score, statistic, options.fuse)
+    rank = tied_ranks(-(fused if options.by == "fused" else score))
     rank_low, rank_high, p_top5 = (np.full(len(score), np.nan) for _ in range(3))
-    if bootstrap > 0 and usable.any():
-        generator = np.random.default_rng(seed)
-        by_image = per_image is not None or (extra is not None and extra.ndim == 2)
-        images = (np.shape(per_image)[2] if per_image is not None else extra.shape[1]) if by_image else 1
-        step = max(1, CHUNK // max(dcd.size, 1))
-        drawn = []
-        for start in range(0, bootstrap, step):
-            draws = min(step, bootstrap - start)
-            times = _image_draws(images, draws, generator)
-            scores = _bootstrap_scores(
-                ranks[usable],
-                dcd[usable],
-                None if per_image is None else np.asarray(per_image, np.float64)[usable],
-                times,
-                kappa=kappa,
-                shrink=shrink,
-                generator=generator,
-            )
-            if by == "fused" and extra.ndim == 2:
-                if extra.shape[1] != images:
-                    times = _image_draws(extra.shape[1], draws, generator)
-                scores = fuse_scores(scores, _resampled_mean(extra[usable], times), fuse)
-            elif by == "fused":
-                scores = fuse_scores(scores, np.broadcast_to(statistic[usable], scores.shape), fuse)
-            drawn.append(tied_ranks(-np.where(np.isnan(scores), -np.inf, scores)))
-        drawn = np.concatenate(drawn)
-        tail = (1 - level) / 2
+    if options.bootstrap > 0 and usable.any():
+        images, votes = (
+            None if values is None else np.asarray(values, np.float64)[usable] for values in (per_image, extra)
+        )
+        drawn = _bootstrap_ranks(ranks[usable], dcd[usable], images, votes, options)
+        tail = (1 - options.level) / 2
         rank_low[usable], rank_high[usable] = np.quantile(drawn, [tail, 1 - tail], axis=0)
         p_top5[usable] = (drawn <= 5).mean(axis=0)
     weights = np.where(usable[:, None], np.nan_to_num(weights), np.nan)

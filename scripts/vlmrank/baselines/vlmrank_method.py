@@ -8,7 +8,7 @@ import numpy as np
 
 from vlmrank.baselines.base import CLASS_NAMES, SOURCE_ACCURACIES, TARGET_IMAGES, Method, View, known_mean
 from vlmrank.predictions import committee_agreement
-from vlmrank.ranking import aggregate_ranks, average_ranks, fuse_parts, fuse_scores
+from vlmrank.ranking import RankingOptions, aggregate_ranks, average_ranks, fuse_parts, fuse_scores
 
 # Divergences that take the place of DCD in the same aggregation.
 COUNTERPARTS = {
@@ -23,7 +23,7 @@ COUNTERPARTS = {
 def _weighted(name: str, **options: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
         """[M] percentile ranks on the sources, weighted by each model's divergence to the target."""
-        return aggregate_ranks(view.source_accuracy, view.divergence(name), **options).score
+        return aggregate_ranks(view.source_accuracy, view.divergence(name), RankingOptions(**options)).score
 
     return score
 
@@ -33,7 +33,7 @@ def _fused_parts(
 ) -> Callable[[View], Mapping[str, np.ndarray]]:
     def parts(view: View) -> Mapping[str, np.ndarray]:
         """[M] the weighted ranks and, `fuse` times, the agreement with the committee, both standardised."""
-        weighted = aggregate_ranks(view.source_accuracy, view.divergence(name), **options).score
+        weighted = aggregate_ranks(view.source_accuracy, view.divergence(name), RankingOptions(**options)).score
         agreement = known_mean(committee_agreement(view.logits(drawn), average_ranks(view.source_accuracy)))
         agreement = np.where(np.isfinite(weighted), agreement, np.nan)
         return dict(zip(("known tasks", "agreement"), fuse_parts(weighted, agreement, fuse), strict=True))
@@ -53,7 +53,8 @@ def _fused_statistic(fuse: float, statistic: str, **options: float) -> Callable[
     def score(view: View) -> np.ndarray:
         """[M] the weighted ranks and, `fuse` times, a statistic of the predictions, both standardised."""
         extra = view.statistic(statistic)
-        return aggregate_ranks(view.source_accuracy, view.divergence("dcd"), extra=extra, fuse=fuse, **options).fused
+        settings = RankingOptions(fuse=fuse, **options)
+        return aggregate_ranks(view.source_accuracy, view.divergence("dcd"), settings, extra=extra).fused
 
     return score
 
@@ -78,7 +79,7 @@ def _agreement(**options: float) -> Callable[[View], np.ndarray]:
 def _weighted_votes(**options: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
         """[M] the same with votes that rise with the weighted ranks."""
-        prior = aggregate_ranks(view.source_accuracy, view.divergence("dcd"), **options).score
+        prior = aggregate_ranks(view.source_accuracy, view.divergence("dcd"), RankingOptions(**options)).score
         return known_mean(committee_agreement(view.logits(), prior))
 
     return score
