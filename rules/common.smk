@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 SCRIPTS = Path(str(workflow.current_basedir)).parent / "scripts"
-if SCRIPTS.is_dir():
+if (SCRIPTS / "vlmrank").is_dir():  # a clone brings its own library; a wheel's workflow uses the installed one
     sys.path.insert(0, str(SCRIPTS))
 
 from vlmrank.workflow import config as configuration

@@ -11,14 +11,12 @@ import yaml
 
 from vlmrank.errors import VlmrankError
 from vlmrank.workflow.config import check_config, read_schema
+from vlmrank.workflow.folder import workflow_folder
 
 
 def schema(name: str) -> dict[str, Any]:
-    """Read a schema of the repository."""
-    for folder in (Path("schemas"), Path(__file__).resolve().parents[3] / "schemas"):
-        if (folder / f"{name}.schema.yaml").is_file():
-            return read_schema(folder / f"{name}.schema.yaml")
-    raise VlmrankError(f"schemas/{name}.schema.yaml is not here: run `vlmrank` in the folder of the repository")
+    """Read a schema of the workflow."""
+    return read_schema(workflow_folder() / "schemas" / f"{name}.schema.yaml")
 
 
 def read_config(path: str) -> dict[str, Any]:
