@@ -29,7 +29,7 @@ from vlmrank.workflow.snakemake_patch import (
 from vlmrank.store import ResultStore, read_json
 from vlmrank.store.leases import acquire_run_lock
 from vlmrank.workflow.code_hash import code_hash
-from vlmrank.workflow import again, fingerprint, integrity, objectives, partitions, paths
+from vlmrank.workflow import again, fingerprint, input_checks, integrity, objectives, partitions, paths
 
 
 class InputError(WorkflowError):

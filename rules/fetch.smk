@@ -1,17 +1,20 @@
 # Models and images: what there is, where it is, what it hashes to.
 from vlmrank.datasets.prepare import check_targets
 
-checked(
-    sheets.check_inputs,
-    list(MODELS.values()),
-    list(DATASETS.values()),
-    models_sheet=config["models"],
-    datasets_sheet=config["datasets"],
-    made=lambda path: path in made(),
-)
-
 if is_head_process(workflow):
-    checked(check_targets, list(DATASETS.values()), made=lambda path: path in made())
+    ROWS = list(DATASETS.values())
+    BY_US = {"made": lambda path: path in made()}
+    checked(
+        input_checks.check_inputs,
+        list(MODELS.values()),
+        ROWS,
+        models_sheet=config["models"],
+        datasets_sheet=config["datasets"],
+        **BY_US,
+    )
+    checked(check_targets, ROWS, **BY_US)
+    for remark in checked(input_checks.folder_remarks, ROWS, sheet=config["datasets"], **BY_US):
+        logger.warning(remark)
 
 
 localrules:

@@ -90,7 +90,8 @@ def schema(name: str) -> dict:
 
 def models(folder: Path, text: str | bytes) -> str:
     """Read a models sheet."""
-    from vlmrank.workflow.sheets import check_inputs, read_models
+    from vlmrank.workflow.input_checks import check_inputs
+    from vlmrank.workflow.sheets import read_models
 
     path = write(folder, "models.tsv", text)
     rows = read_models(path, schema("models"))
@@ -100,7 +101,8 @@ def models(folder: Path, text: str | bytes) -> str:
 
 def datasets(folder: Path, text: str | bytes) -> str:
     """Read a datasets sheet, whose paths are relative to the folder, and look at what it names."""
-    from vlmrank.workflow.sheets import check_inputs, read_datasets
+    from vlmrank.workflow.input_checks import check_inputs
+    from vlmrank.workflow.sheets import read_datasets
 
     text = text.replace("@", f"{folder}/") if isinstance(text, str) else text
     path = write(folder, "datasets.tsv", text)

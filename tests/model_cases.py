@@ -58,7 +58,8 @@ def under(prefix: str, state: dict) -> dict:
 def sheet(folder: Path, text: str) -> str:
     """Look at a models sheet as the dry run does."""
     from vlmrank.workflow.config import read_schema
-    from vlmrank.workflow.sheets import check_inputs, read_models
+    from vlmrank.workflow.input_checks import check_inputs
+    from vlmrank.workflow.sheets import read_models
 
     path = folder / "models.tsv"
     path.write_text(f"model\tarchitecture\tpretrained\ttokenizer\n{text}\n", encoding="utf-8")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fault_matrix import ROWS, table
 from tiny_zoo import make_zoo
-from workspace import Workspace
+from workspace import Workspace, heed_signals
 
 from vlmrank.store import read_pair
 
@@ -57,13 +57,19 @@ class Run(Workspace):
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name != "VLMRANK_RUN_LOG"}
-        injected = {"PYTHONPATH": str(ROOT / "tests/injected"), "VLMRANK_FAULTS": str(self.faults)}
+        places = f"{ROOT / 'tests/injected'}:{self / 'scripts'}"
+        injected = {"PYTHONPATH": places, "VLMRANK_FAULTS": str(self.faults)}
         return {**kept, **injected, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def start(self, *arguments: str) -> subprocess.Popen:
         output = (self / "output.txt").open("w")
         process = subprocess.Popen(
-            self.command(*arguments), cwd=self.folder, env=self.environment(), stdout=output, stderr=output
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=output,
+            stderr=output,
+            preexec_fn=heed_signals,
         )
         (self.faults / "head.pid").write_text(str(process.pid))
         return process

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from cluster import Jobs, tool, wait_for
 from tiny_zoo import make_zoo
-from workspace import Workspace
+from workspace import Workspace, heed_signals
 
 from vlmrank.store import read_pair
 
@@ -61,7 +61,8 @@ class Cluster(Workspace):
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start `snakemake --profile slurm` and do not wait for it."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(FAULTS)}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment["PYTHONPATH"] = f"{FAULTS}:{self.folder / 'scripts'}"
         environment.pop("VLMRANK_RUN_LOG", None)
         self.output = self.folder / "head.log"
         with self.output.open("w") as file:
@@ -72,6 +73,7 @@ class Cluster(Workspace):
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=heed_signals,
             )
         self.heads.append(process)
         return process

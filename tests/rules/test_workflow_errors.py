@@ -1,17 +1,10 @@
 """A mistake of the user ends a run before any job, with one message in words and no traceback."""
 
-import os
-
 import pytest
+from PIL import Image
 from workspace import Workspace
 
 pytestmark = pytest.mark.workflow
-
-
-def slow(case):
-    """A case that takes minutes: where it is asked for, VLMRANK_SLOW_TESTS=1."""
-    reason = "set VLMRANK_SLOW_TESTS=1 to run it"
-    return pytest.param(case, marks=pytest.mark.skipif(not os.environ.get("VLMRANK_SLOW_TESTS"), reason=reason))
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +32,18 @@ def no_such_folder(work):
     ], "sheet.tsv, line 12, path: the folder no/such/folder of mine does not exist."
 
 
-def class_sheet_that_does_not_fit(work):
-    (work.folder / "images/zebra").mkdir(parents=True, exist_ok=True)
+def list_that_does_not_fit(work):
     work.write("classes.yaml", "classes: [cat, dog]\n")
+    work.write("mine.csv", "path,class_name\na.png,zebra\n")
     text = (work.folder / "config/datasets.tsv").read_text()
-    work.write("sheet.tsv", text + "mine\tsource\tfolder\timages\t\tclasses.yaml\t\n")
+    work.write("sheet.tsv", text + "mine\tsource\tcsv\tmine.csv\t\tclasses.yaml\t\n")
     return (
         ["--config", "datasets=sheet.tsv"],
-        "sheet.tsv, line 12, path: the class folder images/zebra fits no class of classes.yaml",
+        "sheet.tsv, line 12, path: mine.csv, row 1: the label 'zebra' is none of the class names",
     )
 
 
-@pytest.mark.parametrize(
-    "mistake", [misspelt_key, twice_the_same_model, no_such_folder, slow(class_sheet_that_does_not_fit)]
-)
+@pytest.mark.parametrize("mistake", [misspelt_key, twice_the_same_model, no_such_folder, list_that_does_not_fit])
 def test_one_message_in_words(work, mistake):
     arguments, words = mistake(work)
     done = work.snakemake(*arguments)
@@ -61,3 +52,14 @@ def test_one_message_in_words(work, mistake):
     assert words in printed
     assert "Traceback" not in printed and ", in <module>" not in printed and "Job stats" not in printed
     assert not (work.folder / "results").exists() and not (work.folder / "resources").exists()
+
+
+def test_class_folders_that_do_not_fit_stop_nothing(work):
+    work.write("classes.yaml", "classes: [cat, dog]\n")
+    Image.new("RGB", (8, 8)).save(work.write("images/zebra/0.png", ""))
+    text = (work.folder / "config/datasets.tsv").read_text()
+    work.write("sheet.tsv", text + "mine\tsource\tfolder\timages\t\tclasses.yaml\t\n")
+    done = work.snakemake("-n", "--config", "datasets=sheet.tsv")
+    assert done.returncode == 0 and "Job stats" in done.stdout
+    told = "sheet.tsv, line 12, path: the class folder images/zebra fits no class of classes.yaml"
+    assert (done.stdout + done.stderr).count(told) == 1

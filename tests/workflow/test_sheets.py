@@ -3,17 +3,14 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from vlmrank.datasets.layout import class_of_folder
 from vlmrank.errors import VlmrankError
 from vlmrank.workflow.config import read_schema
 from vlmrank.workflow.sheets import (
-    check_inputs,
     read_datasets,
     read_models,
     sources_for,
-    tar_files,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -99,21 +96,6 @@ def test_kind_is_folder_where_it_is_not_given(tmp_path):
     assert read_datasets(path, DATASETS)[0].kind == "folder"
 
 
-@pytest.fixture
-def images(tmp_path):
-    for name in ("000_cat", "001_polar bear"):
-        folder = tmp_path / "images" / name
-        folder.mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(folder / "0.png")
-    (tmp_path / "classes.yaml").write_text("classes: [cat, polar bear]\n")
-    return tmp_path
-
-
-def datasets_of(folder, *cells):
-    path = sheet(folder, ("dataset", "role", "kind", "path", "test", "classes"), ("d", "source", *cells))
-    return read_datasets(path, DATASETS)
-
-
 def test_siblings_are_no_sources_and_need_another(tmp_path):
     columns = ("dataset", "role", "path", "group")
     rows = [
@@ -129,73 +111,6 @@ def test_siblings_are_no_sources_and_need_another(tmp_path):
     told = message(read_datasets, sheet(tmp_path, columns, *rows[:2]), DATASETS)
     for word in ("line 2, group", "every source is in the group 'pets' of the target 't'", "Add a source of another"):
         assert word in told
-
-
-def test_what_is_there_is_accepted(images):
-    rows = datasets_of(images, "folder", str(images / "images"), str(images / "images"), str(images / "classes.yaml"))
-    check_inputs([], rows)
-
-
-def test_a_folder_that_does_not_exist_is_told_before_anything_runs(images):
-    rows = datasets_of(images, "folder", str(images / "imgaes"))
-    told = message(check_inputs, [], rows, datasets_sheet="datasets.tsv")
-    for word in ("datasets.tsv, line 2, path", "imgaes of d does not exist", "Did you mean 'images'?"):
-        assert word in told
-    check_inputs([], rows, made=lambda path: path == str(images / "imgaes"))
-
-
-def test_a_class_sheet_that_does_not_match_its_folders(images):
-    (images / "classes.yaml").write_text("classes: [cat, dog]\n")
-    rows = datasets_of(images, "folder", str(images / "images"), "", str(images / "classes.yaml"))
-    told = message(check_inputs, [], rows)
-    for word in ("path: the class folder", "001_polar bear", "fits no class of", "Rename the folder or correct"):
-        assert word in told
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("none.yaml", None, ["does not exist"]),
-        ("c.yaml", "classes: [cat, cat]\n", ["'cat' twice"]),
-        ("c.yaml", "names: [cat]\n", ["class"]),
-        ("c.yaml", "classes: [cat\n", ["cannot be read"]),
-        ("c.csv", "cat\n", ["no class sheet"]),
-    ],
-)
-def test_a_wrong_class_sheet(images, name, content, words):
-    if content is not None:
-        (images / name).write_text(content)
-    told = message(check_inputs, [], datasets_of(images, "folder", str(images / "images"), "", str(images / name)))
-    for word in words:
-        assert word in told
-
-
-def test_lists_and_tars_that_do_not_exist(images):
-    assert "the list" in message(check_inputs, [], datasets_of(images, "csv", str(images / "none.csv")))
-    pattern = str(images / "{00..02}.tar")
-    assert "no tar file" in message(check_inputs, [], datasets_of(images, "webdataset", pattern))
-    (images / "01.tar").touch()
-    check_inputs([], datasets_of(images, "webdataset", pattern))
-    assert tar_files(pattern) == [str(images / "01.tar")]
-
-
-def test_models_that_do_not_exist(tmp_path):
-    (tmp_path / "empty").mkdir()
-    path = sheet(
-        tmp_path,
-        ("model", "architecture", "pretrained"),
-        ("a", f"local-dir:{tmp_path}/none"),
-        ("b", f"local-dir:{tmp_path}/empty"),
-        ("c", "ViT-B-32", f"{tmp_path}/none.pt"),
-        ("d", "ViT-B-32", "openai"),
-    )
-    lines = message(check_inputs, read_models(path, MODELS), [], models_sheet="m.tsv").splitlines()
-    assert [line.split(":")[0] for line in lines] == [
-        "m.tsv, line 2, architecture",
-        "m.tsv, line 3, architecture",
-        "m.tsv, line 4, pretrained",
-    ]
-    assert "no open_clip_config.json" in lines[1]
 
 
 @pytest.mark.parametrize(

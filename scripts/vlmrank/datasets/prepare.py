@@ -178,7 +178,12 @@ def prepare_dataset(
             card["notes"].append(f"its one folder, {source.classes[0]}, is not taken for a class")
             source = replace(source, classes=[])
         names = list(prompts.classes or source.classes)
-        tests = _test_source(kind, test, source, names, cache)
+        try:
+            tests = _test_source(kind, test, source, names, cache)
+        except VlmrankError as error:  # a target is ranked without labels: they only say what came true
+            if role == "source":
+                raise
+            tests, card["no_test"] = None, str(error)
         names = names or list(tests.classes if tests else ())
         card["classes"] = names
         if look_like_codes(names):
@@ -194,7 +199,7 @@ def prepare_dataset(
         order = _draw(card, source, images, seed, stratified and labelled, labelled, max_lost)
         most = MOST_PREDICTED[role] if predictions == "all" else int(predictions)
         _draw_further(card, source, order, most, labelled, cache, about=path)
-        card["no_test"] = _no_test(tests, names) or (source.unlabelled if needed else "")
+        card["no_test"] = card["no_test"] or _no_test(tests, names) or (source.unlabelled if needed else "")
         if tests is not None and names and not card["no_test"]:
             named = [item for item in tests.items if _is_text(item)]
             card["test"] = _hashed(named, cache, about=test or path)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlmrank.datasets.layout import any_image_below, classes_of_folders, is_system_folder, on_disk, tar_files
-from vlmrank.datasets.prompts import CLIP_BENCHMARK, read_prompts
+from vlmrank.datasets.layout import on_disk
+from vlmrank.datasets.prompts import CLIP_BENCHMARK
 from vlmrank.errors import VlmrankError
 from vlmrank.models.names import HUB, LOCAL
-from vlmrank.models.registry_names import name_fault
 from vlmrank.text import nearest
 from vlmrank.textfile import read_lines
 from vlmrank.workflow.config import problems, with_defaults
 from vlmrank.workflow.paths import normal_path
 
 RESERVED = ".weights"  # ranking/{target}.weights.csv stands beside ranking/{target}.csv
-REPOSITORY = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
-OTHER_WEIGHTS = (".npz", ".npy", ".ckpt", ".pkl", ".h5", ".onnx", ".gguf")
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
-PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
-CLASS_FILES = (".yaml", ".yml", ".txt")
 
 
 @dataclass(frozen=True)
@@ -244,134 +238,3 @@ def remarks(models: Sequence[ModelRow], datasets: Sequence[DatasetRow]) -> list[
                 "and one pretrained: the same model counts twice."
             )
     return found
-
-
-def check_inputs(
-    models: Sequence[ModelRow],
-    datasets: Sequence[DatasetRow],
-    *,
-    models_sheet: str | Path = "models sheet",
-    datasets_sheet: str | Path = "datasets sheet",
-    made: Callable[[str], bool] = lambda path: False,
-) -> None:
-    """Check that everything on disk that the rows name is there and fits.
-
-    Parameters
-    ----------
-    models, datasets : rows of the sheets.
-    models_sheet, datasets_sheet : their files, for the messages.
-    made : whether the workflow itself will make a path, which then need not be there yet.
-
-    Raises
-    ------
-    VlmrankError : names every problem, a line each.
-    """
-    wrong = []
-    for row in models:
-        wrong += [f"{models_sheet}, line {row.line}, {text}" for text in _looked_at(_check_model, row, made)]
-    for row in datasets:
-        wrong += [f"{datasets_sheet}, line {row.line}, {text}" for text in _looked_at(_check_dataset, row, made)]
-    if wrong:
-        raise VlmrankError("\n".join(wrong))
-
-
-def _looked_at(check: Callable[..., list[str]], row: Any, made: Callable[[str], bool]) -> list[str]:
-    """What a check finds; a place that the system refuses to look at is a finding as well."""
-    try:
-        return check(row, made)
-    except OSError as error:
-        return [f"path: {error.filename} cannot be looked at ({error.strerror})"]
-
-
-def _check_model(row: ModelRow, made: Callable[[str], bool]) -> list[str]:
-    if row.folder is not None and not made(row.folder):
-        folder = Path(row.folder)
-        if not folder.is_dir():
-            return [f"architecture: the folder {folder} of {row.model} does not exist. {_look(folder)}"]
-        if not (folder / "open_clip_config.json").is_file():
-            return [
-                f"architecture: {folder} holds no open_clip_config.json, so it is no OpenCLIP model. Save the model as "
-                "OpenCLIP's push_to_hf_hub does, or give an architecture by name and the checkpoint as pretrained."
-            ]
-    if row.checkpoint and not made(row.checkpoint) and not Path(row.checkpoint).is_file():
-        return [f"pretrained: the checkpoint {row.checkpoint} does not exist. {_look(Path(row.checkpoint))}"]
-    if row.architecture.startswith(HUB) and not re.fullmatch(REPOSITORY, row.architecture.removeprefix(HUB)):
-        return [f"architecture: {row.architecture} is no repository of the hub; write {LOCAL}folder for a folder."]
-    if row.folder is not None or row.architecture.startswith(HUB):
-        return []
-    if Path(row.pretrained).is_dir() and row.pretrained:
-        return [f"pretrained: {row.pretrained} is a folder: write {LOCAL}{row.pretrained} as architecture instead."]
-    if not row.checkpoint and Path(row.pretrained).suffix in OTHER_WEIGHTS:
-        return [f"pretrained: {row.pretrained} is refused: weights are read from {', '.join(CHECKPOINTS)} files only."]
-    fault = name_fault(row.architecture, None if row.checkpoint else row.pretrained)
-    return [fault] if fault else []
-
-
-def _check_dataset(row: DatasetRow, made: Callable[[str], bool]) -> list[str]:
-    wrong = []
-    for column in ("path", "test"):
-        value = getattr(row, column)
-        if not value or row.kind == "torchvision" or value.startswith(HUB) or made(value):
-            continue
-        path = Path(value)
-        if row.kind == "folder" and not path.is_dir():
-            what = "is a file, not a folder" if path.exists() else "does not exist"
-            wrong.append(f"{column}: the folder {path} of {row.dataset} {what}. {_look(path)}")
-        elif row.kind == "csv" and not path.is_file():
-            wrong.append(f"{column}: the list {path} of {row.dataset} does not exist. {_look(path)}")
-        elif row.kind == "webdataset" and not path.is_dir():
-            files = tar_files(value)
-            packed = next((name for name in files if Path(name).suffix.lower() in PACKED), None)
-            if not files:
-                wrong.append(f"{column}: no tar file fits {value} of {row.dataset}. {_look(path)}")
-            elif packed:
-                wrong.append(f"{column}: {packed} of {row.dataset} is compressed; images are read in place: unpack it.")
-    if row.class_file is None or made(row.class_file) or wrong:
-        return wrong
-    path = Path(row.class_file)
-    if path.suffix not in CLASS_FILES:
-        return [
-            f"classes: {path} of {row.dataset} is no class sheet. Give a YAML file (classes, templates), a text file "
-            f"with one class a line, {CLIP_BENCHMARK}<dataset>, or nothing."
-        ]
-    if not path.is_file():
-        return [f"classes: the file {path} of {row.dataset} does not exist. {_look(path)}"]
-    try:
-        classes = read_prompts(path).classes
-    except VlmrankError as error:
-        return [f"classes: {error}"]
-    for column in ("path", "test"):
-        value = getattr(row, column)
-        if value and row.kind == "folder" and not made(value):
-            wrong += [f"{column}: {text}" for text in _check_folders(Path(value), classes, path)]
-    return wrong
-
-
-def _check_folders(path: Path, classes: Sequence[str], sheet: Path) -> list[str]:
-    folders = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not is_system_folder(entry.name))
-    try:
-        found = classes_of_folders(folders, classes)
-    except VlmrankError as error:
-        return [f"{path}, with {sheet}: {error}"]
-    strange = [name for name in folders if found[name] is None and any_image_below(path / name)]
-    if not strange:
-        return []
-    bare = re.sub(r"^[0-9]+_", "", strange[0])
-    hint = nearest(bare, classes) or f"The sheet has {', '.join(classes[:8])}."
-    more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-    return [
-        f"the class folder {path / strange[0]}{more} fits no class of {sheet} (folders are named <class> or "
-        f"<index>_<class>). {hint} Rename the folder or correct the sheet."
-    ]
-
-
-def _look(path: Path) -> str:
-    parent = path.parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    if path.parent.is_dir():
-        hint = nearest(path.name, [entry.name for entry in parent.iterdir()])
-        if hint:
-            return hint
-    where = "the working directory" if str(parent) == "." else "the folder"
-    return f"Correct the path ({where} {parent.resolve()} is there)."
