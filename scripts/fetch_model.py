@@ -15,6 +15,7 @@ def main(snakemake) -> None:
         cache=snakemake.config["cache"],
         family=row["family"] or None,
         tokenizer=row["tokenizer"],
+        average=row["weights"] == "ema",
     )
     write_json(snakemake.output[0], card)
     announce(f"{row['model']}: {'ready' if card['status'] == 'ok' else 'FAILED: ' + card['reason']}")

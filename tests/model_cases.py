@@ -23,11 +23,11 @@ def row(section: str, given: str, verdict: str, says: str):
     return keep
 
 
-def fetched(architecture: str, pretrained: str | None = None) -> str:
+def fetched(architecture: str, pretrained: str | None = None, **options: bool) -> str:
     """The card's reason, or what of the card matters."""
     from vlmrank.models.card import fetch_model
 
-    card = fetch_model("m", architecture, pretrained, offline=True)
+    card = fetch_model("m", architecture, pretrained, offline=True, **options)
     return card["reason"] or f"ok {card['preprocess']['mean']} {'; '.join(card['mismatches'])}"
 
 
@@ -40,14 +40,14 @@ def with_config(folder: Path, preprocess: dict | None = None, **sections: dict) 
     return fetched(f"local-dir:{place}")
 
 
-def with_weights(folder: Path, change) -> str:
+def with_weights(folder: Path, change, **options) -> str:
     """A tiny model whose weights file holds something else."""
     import torch
 
     place = write_tiny(folder / "m", tiny_state())
     (place / "open_clip_model.safetensors").unlink()
     torch.save(change(tiny_state()), place / "open_clip_pytorch_model.bin")
-    return fetched(f"local-dir:{place}")
+    return fetched(f"local-dir:{place}", **options)
 
 
 def under(prefix: str, state: dict) -> dict:
@@ -150,9 +150,19 @@ def _(folder):
     return with_weights(folder, lambda state: {"model": state, "model_ema": under("", state), "epoch": 3})
 
 
-@row(MODELS, "An average (EMA) alone", REFUSED, "a moving average of the weights (model_ema) and not the weights")
+@row(
+    MODELS,
+    "An average (EMA) alone",
+    REFUSED,
+    "a moving average of the weights (model_ema) … write ema into the column weights",
+)
 def _(folder):
     return with_weights(folder, lambda state: {"model_ema": dict(state)})
+
+
+@row(MODELS, "The same with `ema` in the column weights", TAKEN, "ok [0.5, 0.5, 0.5]")
+def _(folder):
+    return with_weights(folder, lambda state: {"model_ema": dict(state)}, average=True)
 
 
 @row(

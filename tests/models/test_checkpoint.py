@@ -29,13 +29,13 @@ def architecture(monkeypatch):
     return "ViT-tiny"
 
 
-def card_of(folder, content, suffix, architecture):
+def card_of(folder, content, suffix, architecture, **options):
     path = folder / f"a{suffix}"
     if suffix == ".safetensors":
         save_file({name: value.contiguous() for name, value in content.items()}, path)
     else:
         torch.save(content, path)
-    return fetch_model("m", architecture, str(path), offline=True)
+    return fetch_model("m", architecture, str(path), offline=True, **options)
 
 
 def under(prefix, state):
@@ -68,6 +68,39 @@ def test_weights_inside_a_training_state(tmp_path, state, architecture, wrap):
     torch.testing.assert_close(found, state["visual.proj"], rtol=0, atol=0)
 
 
+def halved(prefix, state):
+    return under(prefix, {name: value / 2 for name, value in state.items()})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "wrap"),
+    [
+        (".pt", lambda state: {"model": state, "model_ema": halved("", state)}),
+        (".pt", lambda state: {"state_dict_ema": halved("module.", state), "epoch": 3}),
+        (".safetensors", lambda state: {**under("model.", state), **halved("ema.", state)}),
+    ],
+)
+def test_a_moving_average_is_taken_when_asked_for(tmp_path, state, architecture, suffix, wrap):
+    card = card_of(tmp_path, wrap(state), suffix, architecture, average=True)
+    assert card["status"] == "ok", card["reason"]
+    found = load_from_card(json.loads(json.dumps(card))).model.state_dict()["visual.proj"]
+    torch.testing.assert_close(found, state["visual.proj"] / 2, rtol=0, atol=0)
+
+
+def test_the_average_and_the_weights_of_one_file_are_two_models(tmp_path, state, architecture):
+    content = {"model": state, "model_ema": halved("", state)}
+    cards = [card_of(tmp_path, content, ".pt", architecture, average=average) for average in (False, True)]
+    assert cards[0]["weights_sha256"] == cards[1]["weights_sha256"]
+    assert cards[0]["config_sha256"] != cards[1]["config_sha256"]
+
+
+def test_an_average_that_is_not_there(tmp_path, state, architecture):
+    for content in ({"model": state}, dict(state)):
+        card = card_of(tmp_path, content, ".pt", architecture, average=True)
+        assert "holds no moving average of the weights (it has " in card["reason"], card["reason"]
+        assert card["reason"].endswith("empty the column weights of the models sheet")
+
+
 def renamed(state, name, change):
     return {**state, name: change(state[name])}
 
@@ -83,7 +116,10 @@ def renamed(state, name, change):
             lambda s: {**under("ema.", s), **under("model.", s)},
             "names in the file begin with ema. (50) and model. (50)",
         ),
-        (lambda s: {**under("ema.", s), **under("model.", s)}, "EMA) is taken only from a file of its own"),
+        (
+            lambda s: {**under("ema.", s), **under("model.", s)},
+            "it holds a moving average (EMA): write ema into the column",
+        ),
         (lambda s: {k: v for k, v in s.items() if k.startswith("visual")}, "tensors are missing (positional_embedding"),
         (lambda s: {**s, "extra.weight": torch.zeros(1)}, "1 tensors are not part of it (extra.weight"),
         (

@@ -37,7 +37,15 @@ def explain(error: BaseException) -> str:
     return f"{text[:300]}{'...' if len(text) > 300 else ''}" or type(error).__name__
 
 
-def build(config: ModelConfig, weights: str | None, device: str, *, prefix: str = "", resize: bool = False):
+def build(
+    config: ModelConfig,
+    weights: str | None,
+    device: str,
+    *,
+    prefix: str = "",
+    resize: bool = False,
+    average: bool = False,
+):
     """Build a model by OpenCLIP from a checked configuration.
 
     Parameters
@@ -45,10 +53,12 @@ def build(config: ModelConfig, weights: str | None, device: str, *, prefix: str 
     weights : a file that fits (`vlmrank.models.checkpoint.fit_weights`), or None.
     prefix : what the names of its tensors begin with.
     resize : whether OpenCLIP may interpolate position embeddings.
+    average : whether the file's moving average is taken.
     """
 
     def read(path: str):
-        return {name.removeprefix(prefix): tensor for name, tensor in read_tensors(Path(path)).items()}
+        tensors = read_tensors(Path(path), average=average)
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
     preprocess = {name: value for name, value in config.preprocess.items() if name != "size"}  # the tower's size counts
     with registered(config.model) as name, reading(read, resize=resize), no_remote_code():

@@ -42,6 +42,7 @@ def fetch_model(
     family: str | None = None,
     offline: bool = False,
     tokenizer: str = "",
+    average: bool = False,
 ) -> dict[str, Any]:
     """Find or download one model's weights, check them without running code of theirs, and describe the model.
 
@@ -56,6 +57,7 @@ def fetch_model(
     family : overrides the family read off the name.
     offline : stay off the network.
     tokenizer : repository of the hub that the tokenizer comes from, if the user names one.
+    average : take the moving average (EMA) inside the weights file, and not the weights.
 
     Returns
     -------
@@ -73,6 +75,7 @@ def fetch_model(
             source = _tokenizer_source(config, architecture, tokenizer, cache=cache, offline=offline)
             built = build_on_meta(config).eval()  # batch norm of one image
             card.update(_describe(built, config, source, cache=cache))
+            card["config_sha256"] = _config_hash(config, source, average)
         try:
             check_weights(weights.path, parameters=card["parameters"])
         except VlmrankError:
@@ -82,7 +85,8 @@ def fetch_model(
             weights = find_weights(architecture, pretrained, cache=cache, offline=False, afresh=True)
             check_weights(weights.path, parameters=card["parameters"])
             card.update(path=str(weights.path), revision=weights.revision)
-        card["prefix"] = fit_weights(weights.path, built, resize=weights.source == "tag")
+        card["prefix"] = fit_weights(weights.path, built, resize=weights.source == "tag", average=average)
+        card["average"] = average
         card.update(bytes=weights.path.stat().st_size, weights_sha256=weights_sha256(weights.path, cache))
         card["mismatches"] = [*_unknown_preprocessing(card, config), *_mismatches(card)]
     except VlmrankError as error:
@@ -106,6 +110,7 @@ def _empty_card(model: str, architecture: str, pretrained: str | None, family: s
         "text_config_sha256": "",
         "revision": "",
         "prefix": "",
+        "average": False,
         "bytes": None,
         "parameters": None,
         "image_parameters": None,
@@ -209,7 +214,6 @@ def _describe(
     preprocess = {name: model.visual.preprocess_cfg[name] for name in PREPROCESS_KEYS}
     return {
         "config": {"model": _plain(config.model), "preprocess": _plain(config.preprocess)},
-        "config_sha256": _config_hash(config, source),
         "tokenizer": {"source": source.place, "revision": source.revision},
         "tokenizer_sha256": tokens,
         "text_config_sha256": text_config_sha256(model),
@@ -230,9 +234,11 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def _config_hash(config: ModelConfig, source: TokenizerSource) -> str:
-    """Hash of the architecture, and of the tokenizer where the sheet names one."""
-    content = {**config.model, "tokenizer": source.place} if source.named else config.model
+def _config_hash(config: ModelConfig, source: TokenizerSource, average: bool) -> str:
+    """Hash of the architecture, and of what else the sheet says: the tokenizer, and that the average is taken."""
+    content = {**config.model, "tokenizer": source.place} if source.named else dict(config.model)
+    if average:
+        content["weights"] = "ema"
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -16,6 +16,7 @@ from vlmrank.models.open_clip_adapter import converted
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")  # of a training state, in this order
 AVERAGE = "ema"  # part of the names under which a training state keeps the moving average of its weights
+ASK_FOR_AVERAGE = "write ema into the column weights of the models sheet if that is what you want"
 TRANSFORMERS = ("vision_model.", "text_model.")  # how the transformers library names the towers of a CLIP
 DTYPES = {
     **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
@@ -72,39 +73,58 @@ def _content(path: Path, *, values: bool) -> Any:
         return _without_values(torch.load(path, map_location="cpu", weights_only=True))
 
 
-def read_tensors(path: Path, *, values: bool = True) -> dict[str, Tensor]:
+def read_tensors(path: Path, *, values: bool = True, average: bool = False) -> dict[str, Tensor]:
     """The tensors of a checked weights file: the file itself, or the weights inside a training state.
 
     Parameters
     ----------
     values : whether to read them; otherwise they are on the meta device, with shape and dtype.
+    average : whether to take the moving average (EMA) that the file holds, and not the weights.
 
     Raises
     ------
-    VlmrankError : it holds no tensors, or a moving average alone, which is not taken unasked.
+    VlmrankError : it holds no tensors, not what is asked for, or a moving average alone, which is not taken unasked.
     """
     content = _content(path, values=values)
     if not isinstance(content, Mapping):
         raise VlmrankError(f"{path} holds no named tensors")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if tensors:
-        return tensors
+        return _average_of(path, _by_first_part(tensors)) if average else tensors
     parts = {
         str(name): {str(key): value for key, value in part.items() if isinstance(value, Tensor)}
         for name, part in content.items()
         if isinstance(part, Mapping)
     }
     parts = {name: part for name, part in parts.items() if part}
+    if average:
+        return _average_of(path, parts)
     for name in WRAPPERS:
         if name in parts:
             return parts[name]
-    average = next((name for name in parts if AVERAGE in name.lower()), None)
-    if average:
+    named = next((name for name in parts if AVERAGE in name.lower()), None)
+    if named:
         raise VlmrankError(
-            f"{path} holds a moving average of the weights ({average}) and not the weights: save that part as a file "
-            "of its own if it is what you want"
+            f"{path} holds a moving average of the weights ({named}) and not the weights: {ASK_FOR_AVERAGE}"
         )
     raise VlmrankError(f"{path} holds no named tensors; it has {', '.join(map(str, list(content)[:8])) or 'nothing'}")
+
+
+def _by_first_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by what their names begin with."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        parts.setdefault(name.split(".")[0], {})[name] = tensor
+    return parts
+
+
+def _average_of(path: Path, parts: Mapping[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    named = [name for name in parts if AVERAGE in name.lower()]
+    if len(named) == 1:
+        return parts[named[0]]
+    found = ", ".join(named or list(parts)[:8]) or "nothing"
+    what = "more than one moving average" if named else "no moving average of the weights"
+    raise VlmrankError(f"{path} holds {what} (it has {found}): empty the column weights of the models sheet")
 
 
 def common_prefixes(names: list[str]) -> list[str]:
@@ -142,7 +162,7 @@ def misfit(model: nn.Module, tensors: Mapping[str, Tensor], *, resize: bool) -> 
     )
 
 
-def fit_weights(path: Path, model: nn.Module, *, resize: bool = False) -> str:
+def fit_weights(path: Path, model: nn.Module, *, resize: bool = False, average: bool = False) -> str:
     """Check that a file's tensors are those of the architecture, before any of them is read.
 
     Parameters
@@ -150,6 +170,7 @@ def fit_weights(path: Path, model: nn.Module, *, resize: bool = False) -> str:
     path : a weights file that `check_weights` has accepted.
     model : the architecture on the meta device.
     resize : whether OpenCLIP may interpolate position embeddings of another length.
+    average : whether its moving average is taken.
 
     Returns
     -------
@@ -159,7 +180,7 @@ def fit_weights(path: Path, model: nn.Module, *, resize: bool = False) -> str:
     ------
     VlmrankError : they are not; says how they differ.
     """
-    tensors = read_tensors(path, values=False)
+    tensors = read_tensors(path, values=False, average=average)
     tried = {}
     for prefix in ["", *common_prefixes(list(tensors))]:
         plain = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -182,7 +203,7 @@ def _told(found: Misfit, tensors: Mapping[str, Tensor], model: nn.Module) -> str
         if any(name.startswith(TRANSFORMERS) for name in tensors):
             parts.append("these are the names of the transformers library: take the repository's open_clip_model file")
         if any(AVERAGE in start.lower() for start, _ in begin):
-            parts.append("a moving average (EMA) is taken only from a file of its own")
+            parts.append(f"it holds a moving average (EMA): {ASK_FOR_AVERAGE}")
         return f"{', '.join(parts) or found.reason}; names in the file begin with {named}"
     if found.shapes:
         name = found.shapes[0]

@@ -75,7 +75,8 @@ def load_from_card(
             source = TokenizerSource(card["tokenizer"]["source"], card["tokenizer"]["revision"])
             tokenizer = load_tokenizer(config.model["text_cfg"], source, cache=cache)
             check_content(card, tokenizer_sha256=tokenizer_sha256(tokenizer))
-            model = build(config, str(path), "cpu", prefix=card["prefix"], resize=card["source"] == "tag")
+            how = {"prefix": card["prefix"], "resize": card["source"] == "tag", "average": bool(card.get("average"))}
+            model = build(config, str(path), "cpu", **how)
             check_content(card, text_config_sha256=text_config_sha256(model))
             preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     except (FailedPair, MemoryError):

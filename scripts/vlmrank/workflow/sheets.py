@@ -29,6 +29,7 @@ class ModelRow:
     pretrained: str = ""
     family: str = ""
     tokenizer: str = ""
+    weights: str = ""
     line: int = 0
 
     @property
