@@ -14,7 +14,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "scripts" / "vlmrank"
 ROOMS = (
-    *("errors", "text", "files", "textfile"),
+    *("errors", "text", "files", "textfile", "data"),
     *("representation", "alignment", "divergence", "ranking", "predictions", "by_image", "metrics"),
     *("store", "models", "datasets", "conductance", "accuracy", "zoo"),
     *("baselines", "evaluation", "answer", "published"),

@@ -12,6 +12,7 @@ import pandas as pd
 
 from vlmrank.errors import VlmrankError
 from vlmrank.models.names import HUB, LOCAL
+from vlmrank.models.registry_names import has_quick_gelu, registered
 from vlmrank.text import nearest
 
 ARCHITECTURES = Path(__file__).parent / "architectures.csv"
@@ -155,28 +156,24 @@ def family_of(name: str) -> str:
 
 
 def list_entries() -> list[Entry]:
-    """All weights of the installed OpenCLIP's registry, in its order."""
-    import open_clip
-    from open_clip.pretrained import get_pretrained_cfg
-
-    sizes, entries = architectures(), []
-    for architecture, tag in open_clip.list_pretrained():
-        size, config = sizes.get(architecture, {}), get_pretrained_cfg(architecture, tag)
-        entries.append(
-            Entry(
-                architecture,
-                tag,
-                size.get("family") or family_of(architecture),
-                training_data(tag),
-                int(size.get("image_size") or 0),
-                _integer(size.get("parameters")),
-                _integer(size.get("image_parameters")),
-                size.get("gflops"),
-                config.get("hf_hub") or config.get("url") or "",
-                bool(config.get("quick_gelu")) == bool(open_clip.get_model_config(architecture).get("quick_gelu")),
-            )
+    """All weights of the installed OpenCLIP's registry, in its order; read off its files, without importing it."""
+    sizes = architectures()
+    return [
+        Entry(
+            architecture,
+            tag,
+            (size := sizes.get(architecture, {})).get("family") or family_of(architecture),
+            training_data(tag),
+            int(size.get("image_size") or 0),
+            _integer(size.get("parameters")),
+            _integer(size.get("image_parameters")),
+            size.get("gflops"),
+            str(config.get("hf_hub") or config.get("url") or ""),
+            bool(config.get("quick_gelu")) == has_quick_gelu(architecture),
         )
-    return entries
+        for architecture, tags in registered().items()
+        for tag, config in tags.items()
+    ]
 
 
 def _integer(value: object) -> int | None:

@@ -1,0 +1,137 @@
+"""The published accuracies that the package ships, and what they say about models before anything is downloaded.
+
+M models, T tasks (datasets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vlmrank.answer.tables import settings_for
+from vlmrank.answer.tasks import TaskAnswer, Tasks, answer_tasks
+from vlmrank.metrics import regret_at_k_error
+from vlmrank.ranking import average_ranks, percentile_ranks
+
+TABLE = Path(__file__).resolve().parents[1] / "data" / "published.csv"
+METHOD, TITLE = "average_rank", "average published rank"
+SHORTLISTS = (1, 5, 10)  # sizes whose record is told
+
+
+@cache
+def _table() -> pd.DataFrame:
+    return pd.read_csv(TABLE, index_col="model")
+
+
+def published_tasks() -> list[str]:
+    """The datasets of the shipped table."""
+    return list(_table().columns)
+
+
+def published_accuracy(models: Sequence[str]) -> np.ndarray:
+    """Published accuracies float64 [M, T] of models by name; nan where unknown."""
+    return _table().reindex(list(models)).to_numpy(np.float64)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What lists of the first k by the average rank over the other tasks held, each task left out in turn.
+
+    Attributes
+    ----------
+    size : k.
+    held : number of tasks whose best model was among the k.
+    tasks : number of tasks.
+    loss : mean over the tasks of the best accuracy minus the best among the k.
+    """
+
+    size: int
+    held: int
+    tasks: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What published accuracies say about M models for a task that is in no table.
+
+    Attributes
+    ----------
+    models : names.
+    accuracy : float64 [M, T], nan where unknown.
+    rank : float64 [M], mean percentile rank in (0, 1) among these models, higher is better; nan where unknown.
+    place : float64 [M], 1 for the best of these models.
+    answer : of a new task, calibrated on the T tasks; None where fewer than two models are known.
+    records : of shortlists.
+    """
+
+    models: tuple[str, ...]
+    accuracy: np.ndarray
+    rank: np.ndarray
+    place: np.ndarray
+    answer: TaskAnswer | None
+    records: tuple[Record, ...]
+
+    @property
+    def known(self) -> int:
+        """Number of models with a published accuracy."""
+        return int(np.isfinite(self.rank).sum())
+
+
+def without_own_task(accuracy: np.ndarray) -> np.ndarray:
+    """Scores [T, M]: the mean percentile rank of each model over all tasks but one."""
+    ranks = percentile_ranks(accuracy)
+    known = np.isfinite(ranks)
+    total, count = np.where(known, ranks, 0).sum(axis=1), known.sum(axis=1)
+    left = count[:, None] - known
+    mean = (total[:, None] - np.where(known, ranks, 0)) / np.maximum(left, 1)
+    return np.where(left > 0, mean, np.nan).T
+
+
+def shortlist_records(accuracy: np.ndarray, sizes: Sequence[int] = SHORTLISTS) -> tuple[Record, ...]:
+    """How often the first k by the average rank over all other tasks hold a task's best model, and what they lose."""
+    scores, found = without_own_task(accuracy), []
+    tasks = [t for t in range(accuracy.shape[1]) if np.isfinite(accuracy[:, t]).sum() >= 2]
+    for size in sizes:
+        if size >= len(accuracy) or not tasks:
+            continue
+        lost = []
+        for task in tasks:
+            usable = np.isfinite(accuracy[:, task]) & np.isfinite(scores[task])
+            truth, score = accuracy[usable, task], scores[task][usable]
+            lost.append(regret_at_k_error(truth=truth, score=score, k=size))
+        found.append(Record(size, int((np.array(lost) < 1e-9).sum()), len(tasks), float(np.mean(lost))))
+    return tuple(found)
+
+
+def published_prior(models: Sequence[str], *, draws: int = 1000, seed: int = 0) -> Prior:
+    """Rank models by their average published rank, with intervals that the tasks themselves calibrate.
+
+    Parameters
+    ----------
+    models : names as in OpenCLIP's registry, `<architecture>--<tag>`; others are unknown.
+    draws, seed : of the intervals.
+    """
+    accuracy = published_accuracy(models)
+    rank = average_ranks(accuracy)
+    order = np.where(
+        np.isfinite(rank), (-np.nan_to_num(rank)).argsort(kind="stable").argsort(kind="stable") + 1, np.nan
+    )
+    if np.isfinite(rank).sum() < 2:
+        return Prior(tuple(models), accuracy, rank, order, None, ())
+    records = shortlist_records(accuracy[np.isfinite(rank)])
+    return Prior(tuple(models), accuracy, rank, order, answer_by(rank, accuracy, draws=draws, seed=seed), records)
+
+
+def answer_by(score: np.ndarray, accuracy: np.ndarray, *, draws: int = 1000, seed: int = 0) -> TaskAnswer:
+    """The answer for a new task by average published ranks `score` [M], judged by the tasks of `accuracy` [M, T]."""
+    tasks = accuracy.shape[1]
+    scores = np.vstack([without_own_task(accuracy), score])
+    known = np.column_stack([accuracy, np.full(len(accuracy), np.nan)])
+    how = replace(settings_for({"score": METHOD, "bootstrap": draws}, seed), default=METHOD)
+    return answer_tasks(Tasks({METHOD: scores}, known, np.eye(tasks + 1, dtype=bool)), how, wanted=[tasks])[tasks]
