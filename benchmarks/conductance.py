@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
+from vlmrank.conductance.captum_engine import captum_conductance
 from vlmrank.conductance.layer import layer_conductance
 from vlmrank.conductance.objective import embedding_objective
 from vlmrank.conductance.quadrature import arc_length_curve, path_positions
@@ -227,7 +228,7 @@ def benchmark(name: str, device: torch.device, options: argparse.Namespace) -> d
     small = np.linspace(0, 1, options.captum_steps + 1)
 
     def captum() -> None:
-        layer_conductance(tower, blocks, x[:1], baseline[:1], scalar=scalar, alphas=small, rule="left", engine="captum")
+        captum_conductance(tower, blocks, x[:1], baseline[:1], scalar=scalar, alphas=small)
 
     times: dict[object, list[tuple[float, float]]] = {"ours": [], "captum": [], **{batch: [] for batch in batches}}
     for _ in range(options.repeats):

@@ -18,10 +18,6 @@ LONG_FUNCTIONS = {
     "workflow.run_size:run_size",
 }
 MANY_PARAMETERS = {
-    "conductance.adaptive:_refine_group",
-    "conductance.adaptive:_refine_secant",
-    "conductance.adaptive:refine_conductance",
-    "conductance.layer:layer_conductance",
     "datasets.prepare:prepare_dataset",
     "report.build:build_report",
     "workflow.run_size:run_size",

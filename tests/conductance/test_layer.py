@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from vlmrank.conductance.accumulate import cached_panel_sum, panel_sum
-from vlmrank.conductance.adaptive import refine_conductance
+from vlmrank.conductance.adaptive import Refinement, refine_conductance
+from vlmrank.conductance.captum_engine import captum_conductance
 from vlmrank.conductance.layer import layer_conductance
 from vlmrank.conductance.quadrature import chebyshev_nodes, path_positions, stieltjes_matrix, uniform_curve
 from vlmrank.errors import FailedPair, VlmrankError
@@ -134,9 +135,9 @@ def test_any_chunk_and_any_batch_give_the_same(make, rule):
 @pytest.mark.parametrize("make", [vit, resnet])
 def test_captum_gives_the_same_at_the_same_nodes_and_rule(make):
     net, blocks, x, baseline, scalar = problem(make(), images=2)
-    arguments = {"scalar": scalar, "alphas": np.linspace(0, 1, 9), "rule": "left"}  # captum rounds nodes to float32
-    ours = layer_conductance(net, blocks, x, baseline, **arguments)
-    captum = layer_conductance(net, blocks, x, baseline, engine="captum", **arguments)
+    arguments = {"scalar": scalar, "alphas": np.linspace(0, 1, 9)}  # captum rounds nodes to float32
+    ours = layer_conductance(net, blocks, x, baseline, rule="left", **arguments)
+    captum = captum_conductance(net, blocks, x, baseline, **arguments)
     for path, values in ours.blocks.items():
         assert values.abs().max() > 1e-4
         np.testing.assert_allclose(captum.blocks[path], values, rtol=0, atol=1e-10)
@@ -374,7 +375,7 @@ def test_wrong_shapes_and_arguments_are_refused():
     with pytest.raises(VlmrankError, match="rule 'simpson'"):
         layer_conductance(net, blocks, x, baseline, scalar=scalar, alphas=[0, 1], rule="simpson")
     with pytest.raises(VlmrankError, match="equally spaced"):
-        layer_conductance(net, blocks, x, baseline, scalar=scalar, alphas=[0, 0.3, 1], rule="left", engine="captum")
+        captum_conductance(net, blocks, x, baseline, scalar=scalar, alphas=[0, 0.3, 1])
 
 
 def test_float32_drifts_little_from_float64():
@@ -406,8 +407,8 @@ def test_float32_drifts_little_from_float64():
 def test_refinement_stops_each_image_where_it_has_settled(make, rule, tolerance):
     net, blocks, x, baseline, scalar = problem(make())
     x[1] = baseline[1] + 0.02 * (x[1] - baseline[1])  # a path that is nearly straight needs few points
-    arguments = {"scalar": scalar, "curve": uniform_curve, "rule": rule}
-    result = refine_conductance(net, blocks, x, baseline, points=8, tolerance=tolerance, max_points=64, **arguments)
+    refinement = Refinement(uniform_curve, points=8, tolerance=tolerance, max_points=64)
+    result = refine_conductance(net, blocks, x, baseline, refinement, scalar=scalar, rule=rule)
     settled = result.points < 64
     assert (result.error[settled] < tolerance).all() and result.points[1] < result.points.max() <= 64
     assert len(result.alphas) == result.points.max() + 1
@@ -438,8 +439,7 @@ def test_refinement_runs_no_node_twice():
         count.append(len(samples))
         return net(samples)
 
-    result = refine_conductance(
-        forward, blocks, x, baseline, scalar=scalar, curve=uniform_curve, points=4, tolerance=1e-12, max_points=32
-    )
+    refinement = Refinement(uniform_curve, points=4, tolerance=1e-12, max_points=32)
+    result = refine_conductance(forward, blocks, x, baseline, refinement, scalar=scalar)
     assert result.points.tolist() == [32, 32] and sum(count) == 2 * 33
     assert (result.error < 1e-3).all()

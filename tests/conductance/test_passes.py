@@ -9,6 +9,7 @@ import torch
 from open_clip.timm_model import TimmModel
 from torch import nn
 
+from vlmrank.conductance.captum_engine import captum_conductance
 from vlmrank.conductance.layer import layer_conductance
 from vlmrank.conductance.quadrature import path_positions
 from vlmrank.conductance.secant_relu import is_piecewise_linear
@@ -68,7 +69,9 @@ def make(family):
     return getattr(model, "encode_image", visual), model, visual_blocks(visual)
 
 
-def conductance(family, rule, *, precision=torch.float64, layout=torch.contiguous_format, **options):
+def conductance(
+    family, rule, *, precision=torch.float64, layout=torch.contiguous_format, engine=layer_conductance, **options
+):
     forward, model, blocks = make(family)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(IMAGES, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
@@ -82,9 +85,14 @@ def conductance(family, rule, *, precision=torch.float64, layout=torch.contiguou
         return 10 * (nn.functional.normalize(embedding, dim=-1) * directions[rows]).sum(-1)
 
     alphas = np.linspace(0, 1, POINTS + 1) if rule == "left" else path_positions(POINTS, rule)
-    arguments = {"scalar": scalar, "alphas": alphas, "rule": rule, **options}
+    arguments = {
+        "scalar": scalar,
+        "alphas": alphas,
+        **({"rule": rule} if engine is layer_conductance else {}),
+        **options,
+    }
     try:
-        return layer_conductance(forward, blocks, x, torch.full_like(x[:1], -1.5), **arguments).blocks
+        return engine(forward, blocks, x, torch.full_like(x[:1], -1.5), **arguments).blocks
     finally:
         model.to(torch.float64, memory_format=torch.contiguous_format)
 
@@ -119,7 +127,7 @@ def test_any_pass_size_gives_what_one_pass_gives_in_float32(family):
 
 @pytest.mark.parametrize("family", TOWERS)
 def test_captum_agrees_at_any_pass_size(family):
-    captum = conductance(family, "left", engine="captum")
+    captum = conductance(family, "left", engine=captum_conductance)
     for layout, size in zip(LAYOUTS, (1, SAMPLES - 1), strict=True):
         found = conductance(family, "left", layout=LAYOUTS[layout], chunk_size=size)
         assert largest_error(found, captum) < FLOAT64, (layout, size)

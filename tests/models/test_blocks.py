@@ -7,6 +7,7 @@ import torch
 from open_clip.model import _build_vision_tower
 from torch import nn
 
+from vlmrank.conductance.captum_engine import captum_conductance
 from vlmrank.conductance.layer import layer_conductance
 from vlmrank.conductance.options import ConductanceOptions
 from vlmrank.conductance.path import choose_rule
@@ -104,10 +105,10 @@ def test_a_small_tower_of_each_family_runs_and_is_complete(family):
     size = torch.stack([values.abs().sum(-1) for values in result.blocks.values()], -1)
     np.testing.assert_allclose(result.delta / size, 0, atol=0.03)
 
-    arguments = {"scalar": scalar, "alphas": np.linspace(0, 1, 3), "rule": "left"}
+    arguments = {"scalar": scalar, "alphas": np.linspace(0, 1, 3)}
     chosen = blocks[:: max(1, len(blocks) - 1)]
-    ours = layer_conductance(embed(net), blocks, x, baseline, **arguments)
-    captum = layer_conductance(embed(net), chosen, x, baseline, engine="captum", **arguments)
+    ours = layer_conductance(embed(net), blocks, x, baseline, rule="left", **arguments)
+    captum = captum_conductance(embed(net), chosen, x, baseline, **arguments)
     for path, values in captum.blocks.items():
         assert values.abs().max() > 1e-6
         np.testing.assert_allclose(values, ours.blocks[path], rtol=0, atol=1e-10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -92,68 +93,64 @@ class KeptNodes(Reduction):
         return sum(side.element_size() * side[0, 0].numel() for pair in self.kept for side in pair)
 
 
+@dataclass(frozen=True)
+class Refinement:
+    """How far a path is refined.
+
+    Attributes
+    ----------
+    curve : t -> alpha, from `vlmrank.conductance.quadrature.arc_length_curve` or `uniform_curve`.
+    points : steps of the first attempt; made even.
+    tolerance : relative change that is small enough, > 0.
+    max_points : most steps.
+    """
+
+    curve: Callable[[np.ndarray], np.ndarray]
+    points: int
+    tolerance: float
+    max_points: int
+
+
 def refine_conductance(
     forward: Forward,
     blocks: Sequence[Block],
     images: Tensor,
     baseline: Tensor,
+    refinement: Refinement,
     *,
     scalar: Scalar,
-    curve: Callable[[np.ndarray], np.ndarray],
-    points: int,
-    tolerance: float,
-    max_points: int,
     rule: str = "clenshaw-curtis",
     chunk_size: int | None = None,
 ) -> Conductance:
     """Compute conductance with as many nodes as each image needs.
 
-    The nodes are doubled until the attributions of an image change by less than `tolerance`
-    (`relative_change`), or until the next doubling would pass `max_points`. The new nodes lie between the old ones,
-    whose outputs and gradients are kept: h and g of a few images at a time, of as many as fit a quarter of the free
-    memory. Only the secant rule, whose gradients belong to steps and not to nodes, starts over.
+    The nodes are doubled until the attributions of an image change by less than the tolerance (`relative_change`), or
+    until the next doubling would pass `max_points`. The new nodes lie between the old ones, whose outputs and gradients
+    are kept: h and g of a few images at a time, of as many as fit a quarter of the free memory. Only the secant rule,
+    whose gradients belong to steps and not to nodes, starts over.
 
     Parameters
     ----------
     forward, blocks, images, baseline, scalar, chunk_size : as in `vlmrank.conductance.layer.layer_conductance`.
-    curve : t -> alpha, from `vlmrank.conductance.quadrature.arc_length_curve` or `uniform_curve`.
-    points : steps of the first attempt; made even.
-    tolerance : relative change that is small enough, > 0.
-    max_points : most steps.
+    refinement : where it starts and stops.
     rule : `clenshaw-curtis`, `trapezoid`, `left` or `secant`.
 
     Returns
     -------
     Conductance with `error` (the last relative change of each image) and `points` (its steps).
     """
-    if not tolerance > 0:
-        raise VlmrankError(f"the tolerance must be positive, not {tolerance}")
+    if not refinement.tolerance > 0:
+        raise VlmrankError(f"the tolerance must be positive, not {refinement.tolerance}")
     if rule == "secant":
-        return _refine_secant(
-            forward, blocks, images, baseline, scalar, curve, points, tolerance, max_points, chunk_size
-        )
+        return _refine_secant(forward, blocks, images, baseline, refinement, scalar, chunk_size)
     baseline = baseline.to(images).expand_as(images)
-    degrees = tuple(m + m % 2 for m in panel_degrees(points, rule)) if rule == "clenshaw-curtis" else ()
-    degrees = degrees or (1,) * (points + points % 2)
     done: list[tuple[np.ndarray, list[Tensor], Tensor, Tensor, int]] = []
     start, size, finest = 0, 1, np.empty(0)
     with attached_pass(forward, blocks, scalar, rule) as one_pass:
         while start < len(images):
             part = np.arange(start, min(start + size, len(images)))
-            parts, alphas, chunk, need = _refine_group(
-                one_pass,
-                blocks,
-                images,
-                baseline,
-                part,
-                scalar,
-                curve,
-                degrees,
-                tolerance,
-                max_points,
-                rule,
-                chunk_size,
-            )
+            group = images, baseline, part
+            parts, alphas, chunk, need = _refine_group(one_pass, *group, refinement, scalar, rule, chunk_size)
             done += parts
             finest = alphas if len(alphas) > len(finest) else finest
             start += len(part)
@@ -165,10 +162,16 @@ def refine_conductance(
     return gather(blocks, values, score, finest, chunk_size=chunk, error=error, points=steps)
 
 
-def _refine_group(
-    one_pass: OnePass, blocks, images, baseline, part, scalar, curve, degrees, tolerance, max_points, rule, chunk_size
-):
-    kept = KeptNodes(blocks, len(part))
+def _first_degrees(points: int, rule: str) -> tuple[int, ...]:
+    """Degrees of the panels of the first attempt: even, so that every second node is a rule of its own."""
+    if rule == "clenshaw-curtis":
+        return tuple(m + m % 2 for m in panel_degrees(points, rule))
+    return (1,) * (points + points % 2)
+
+
+def _refine_group(one_pass: OnePass, images, baseline, part, refinement: Refinement, scalar, rule, chunk_size):
+    kept = KeptNodes(one_pass.blocks, len(part))
+    degrees, max_points = _first_degrees(refinement.points, rule), refinement.max_points
     one_pass.scalar = lambda embedding, rows: scalar(embedding, torch.as_tensor(part, device=images.device)[rows])
     halves = tuple(m // 2 for m in degrees) if rule == "clenshaw-curtis" else degrees[::2]
     before, done, alphas = None, [], np.empty(0)
@@ -176,14 +179,14 @@ def _refine_group(
     while True:
         n = sum(degrees)
         t = path_positions(n, rule, degrees)
-        alphas = check_alphas(curve(t))
+        alphas = check_alphas(refinement.curve(t))
         slots = np.arange(n + 1) if score is None else np.arange(1, n + 1, 2)
         kept.expect(slots, n + 1)
         chunk = run_samples(one_pass, images[part], baseline[part], alphas[slots], kept, chunk_size)
         score = kept.score if score is None else score
         values = kept.integrate(degrees, rule)
         error = relative_change(values, before if before is not None else kept.integrate(halves, rule, stride=2))
-        stop = (error < tolerance) | ~error.isfinite()
+        stop = (error < refinement.tolerance) | ~error.isfinite()
         room = budget_bytes(images.device) / 2 > kept.bytes_per_node() * (2 * n + 1) * int((~stop).sum())
         if 2 * n > max_points or not room:
             if not room and 2 * n <= max_points:
@@ -205,17 +208,16 @@ def _refine_group(
     return done, alphas, chunk, kept.bytes_per_node() * (max_points + 1)
 
 
-def _refine_secant(
-    forward, blocks, images, baseline, scalar, curve, points, tolerance, max_points, chunk_size
-) -> Conductance:
+def _refine_secant(forward, blocks, images, baseline, refinement: Refinement, scalar, chunk_size) -> Conductance:
     baseline = baseline.to(images).expand_as(images)
+    points = refinement.points
     part, n, before, alphas = torch.arange(len(images)), points, None, np.empty(0)
     values = [torch.zeros(len(images), block.channels, dtype=torch.float64) for block in blocks]
     score = torch.zeros(len(images), 2, dtype=torch.float64)
     error, steps = torch.full((len(images),), torch.nan, dtype=torch.float64), torch.full((len(images),), points)
     while len(part):
         where = part.to(images.device)
-        alphas = check_alphas(curve(path_positions(n, "secant")))
+        alphas = check_alphas(refinement.curve(path_positions(n, "secant")))
         result = layer_conductance(
             forward,
             blocks,
@@ -233,8 +235,8 @@ def _refine_secant(
         going = torch.ones(len(part), dtype=torch.bool)
         if before is not None:
             error[part] = relative_change(new, before)
-            going = error[part] >= tolerance
-        if 2 * n > max_points:
+            going = error[part] >= refinement.tolerance
+        if 2 * n > refinement.max_points:
             break
         part, before, n = part[going], [value[going] for value in new], 2 * n
     return gather(blocks, values, score, alphas, chunk_size=result.chunk_size, error=error, points=steps)

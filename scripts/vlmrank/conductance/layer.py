@@ -24,13 +24,10 @@ import torch
 from torch import Tensor
 
 from vlmrank.conductance.accumulate import Panels, Reduction, SecantSteps
-from vlmrank.conductance.passes import Forward, Scalar, _roots, attached_pass, run_samples
+from vlmrank.conductance.passes import Forward, Scalar, attached_pass, run_samples
 from vlmrank.conductance.quadrature import RULES, panel_degrees
-from vlmrank.conductance.strides import safe_batch_norms
 from vlmrank.errors import VlmrankError
 from vlmrank.models.blocks import Block
-
-ENGINES = ("vlmrank", "captum")
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,6 @@ def layer_conductance(
     alphas: Sequence[float] | np.ndarray,
     rule: str = "trapezoid",
     chunk_size: int | None = None,
-    engine: str = "vlmrank",
 ) -> Conductance:
     """Compute the signed channel conductance of all blocks for all images.
 
@@ -95,7 +91,6 @@ def layer_conductance(
         `vlmrank.conductance.quadrature.path_positions` gives for n, through any smooth map.
     rule : `trapezoid`, `clenshaw-curtis`, `secant` (towers of ReLU and linear layers only) or `left` (captum's rule).
     chunk_size : samples (image, node) a pass; None finds it. Halved when memory runs out.
-    engine : `vlmrank`, or `captum`: its `LayerConductance`, one block a call, rule `left` only.
 
     Returns
     -------
@@ -130,22 +125,12 @@ def layer_conductance(
     """
     if rule not in RULES:
         raise VlmrankError(f"rule {rule!r} is none of {', '.join(RULES)}")
-    if engine not in ENGINES:
-        raise VlmrankError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
     if not len(blocks) or not len(images):
         raise VlmrankError("conductance needs at least one block and one image")
     if chunk_size is not None and chunk_size < 1:
         raise VlmrankError(f"samples a pass must be at least 1, not {chunk_size}")
     alphas = check_alphas(alphas)
     baseline = baseline.to(images).expand_as(images)
-    if engine == "captum":
-        if rule != "left":
-            raise VlmrankError(f"captum's LayerConductance has the rule left only, not {rule}")
-        from vlmrank.conductance.captum_engine import captum_conductance  # a heavy import that few need
-
-        with safe_batch_norms(_roots(forward, blocks)):
-            values, score = captum_conductance(forward, blocks, images, baseline, scalar, alphas, chunk_size)
-        return gather(blocks, values, score, alphas, chunk_size=chunk_size or len(images) * len(alphas))
     count = len(images)
     with attached_pass(forward, blocks, scalar, rule) as one_pass:
         if rule == "secant":

@@ -37,7 +37,8 @@ def _owner(forward: Forward) -> nn.Module | None:
     return module if isinstance(module, nn.Module) else None
 
 
-def _roots(forward: Forward, blocks: Sequence[Block]) -> list[nn.Module]:
+def network_parts(forward: Forward, blocks: Sequence[Block]) -> list[nn.Module]:
+    """The modules of the blocks, and the module that `forward` runs."""
     owner = _owner(forward)
     return [block.module for block in blocks] + ([owner] if owner is not None else [])
 
@@ -45,7 +46,7 @@ def _roots(forward: Forward, blocks: Sequence[Block]) -> list[nn.Module]:
 @contextlib.contextmanager
 def frozen(forward: Forward, blocks: Sequence[Block]) -> Iterator[list[nn.Parameter]]:
     """Take no gradient for weights inside this context; yields the parameters."""
-    roots = _roots(forward, blocks)
+    roots = network_parts(forward, blocks)
     parameters = list({id(p): p for root in roots for p in root.parameters()}.values())
     wanted = [p for p in parameters if p.requires_grad]
     try:
@@ -198,7 +199,7 @@ def attached_pass(forward: Forward, blocks: Sequence[Block], scalar: Scalar, rul
     """Prepare the network for passes of a rule, and leave it as it was afterwards."""
     with contextlib.ExitStack() as stack:
         parameters = stack.enter_context(frozen(forward, blocks))
-        stack.enter_context(safe_batch_norms(_roots(forward, blocks)))
+        stack.enter_context(safe_batch_norms(network_parts(forward, blocks)))
         head = AttentionHead.find(_owner(forward)) if rule == "secant" else None
         carry = Carry() if head is not None else None
         if rule == "secant":

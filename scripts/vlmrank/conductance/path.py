@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from vlmrank.conductance.adaptive import refine_conductance
+from vlmrank.conductance.adaptive import Refinement, refine_conductance
 from vlmrank.conductance.layer import Conductance, layer_conductance
 from vlmrank.conductance.objective import embedding_objective
 from vlmrank.conductance.options import ConductanceOptions
@@ -118,16 +118,20 @@ def conductance_on_path(
     loaded, options : as in `lay_path`.
     scalar, chunk_size : as in `vlmrank.conductance.layer.layer_conductance`.
     """
-    arguments: dict[str, Any] = {"scalar": scalar, "rule": path.rule, "chunk_size": chunk_size}
+    arguments: dict[str, Any] = {"scalar": scalar, "chunk_size": chunk_size}
     baseline = baseline_images(options.baseline, images, loaded.preprocess)
     encode, blocks = loaded.model.encode_image, path.blocks
-    if options.tolerance is None:
-        alphas = path.curve(path_positions(options.points, path.rule))
-        return layer_conductance(encode, blocks, images, baseline, alphas=alphas, engine=options.engine, **arguments)
+    if options.tolerance is not None:
+        if options.engine == "captum":
+            raise VlmrankError("captum's engine takes a fixed number of points: set tolerance to null")
+        refinement = Refinement(path.curve, options.points, options.tolerance, options.max_points)
+        return refine_conductance(encode, blocks, images, baseline, refinement, rule=path.rule, **arguments)
+    alphas = path.curve(path_positions(options.points, path.rule))
     if options.engine == "captum":
-        raise VlmrankError("captum's engine takes a fixed number of points: set tolerance to null")
-    limits = {"points": options.points, "tolerance": options.tolerance, "max_points": options.max_points}
-    return refine_conductance(encode, blocks, images, baseline, curve=path.curve, **limits, **arguments)
+        from vlmrank.conductance.captum_engine import captum_conductance  # a heavy import that few need
+
+        return captum_conductance(encode, blocks, images, baseline, alphas=alphas, **arguments)
+    return layer_conductance(encode, blocks, images, baseline, alphas=alphas, rule=path.rule, **arguments)
 
 
 def _sums_agree(result: Conductance) -> bool:
