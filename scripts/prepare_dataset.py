@@ -1,6 +1,9 @@
 """Draw one dataset's images and write its card."""
 
-from vlmrank.datasets.prepare import prepare_dataset
+from dataclasses import fields
+
+from vlmrank.datasets.draw import Draw
+from vlmrank.datasets.prepare import DatasetCells, prepare_dataset
 from vlmrank.store import write_json
 from vlmrank.workflow.job_log import announce, job
 
@@ -8,8 +11,8 @@ from vlmrank.workflow.job_log import announce, job
 def main(snakemake) -> None:
     """Draw one dataset's images and write its card."""
     params, row = snakemake.params, snakemake.params.row
-    draw = {name: getattr(params, name) for name in ("images", "predictions", "seed", "stratified", "max_lost")}
-    card = prepare_dataset(**row, **draw, cache=snakemake.config["cache"])
+    draw = Draw(**{field.name: getattr(params, field.name) for field in fields(Draw)})
+    card = prepare_dataset(DatasetCells(**row), draw, cache=snakemake.config["cache"])
     write_json(snakemake.output[0], card)
     drawn, further = len(card["images"]), len(card["predicted"])
     counts = f"{drawn + further} images to predict, {drawn} of them to attribute"

@@ -5,7 +5,8 @@ import tarfile
 
 from PIL import Image
 
-from vlmrank.datasets.prepare import prepare_dataset
+from vlmrank.datasets.draw import Draw
+from vlmrank.datasets.prepare import DatasetCells, prepare_dataset
 
 
 def picture(shade=0, size=8):
@@ -37,7 +38,13 @@ def tar(path, samples, *, extension="png"):
     return path
 
 
+def prepared(dataset, role, kind, path, *, cache=None, test="", classes="", domain="", **draw):
+    """The card of a row, with the cells and the draw as keywords."""
+    cells = DatasetCells(dataset, role, str(path), kind, test, classes, domain)
+    return prepare_dataset(cells, Draw(**draw), cache=cache)
+
+
 def card(path, **options):
     """The card of a row that names `path`."""
     options = {"dataset": "d", "role": "source", "kind": "folder", "path": str(path), **options}
-    return prepare_dataset(**options)
+    return prepared(**options)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_rows import prepared
 from PIL import Image
 from tiny import tiny_state, write_tiny
 
 from vlmrank.accuracy.measured import measure_accuracy, zero_shot_accuracy
-from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.errors import FailedPair
 from vlmrank.jobs.measure_accuracy import measure_accuracies
 from vlmrank.jobs.pool import JobSettings
@@ -73,7 +73,7 @@ def test_the_bench_has_the_accuracy_that_was_measured_elsewhere(tmp_path):
     with (BENCH / "accuracy.csv").open() as file:
         truth = {(row["model"], row["dataset"]): row for row in csv.DictReader(file)}[model, dataset]
     card = fetch_model(model, f"local-dir:{BENCH / 'models' / model}")
-    data = prepare_dataset(
+    data = prepared(
         dataset,
         "source",
         "folder",
@@ -132,7 +132,7 @@ def test_equals_clip_benchmark_from_the_images_on(theirs, loaded, pets):
             with Image.open(self.records[index]["path"]) as image:
                 return self.preprocess(image), self.records[index]["label"]
 
-    card = prepare_dataset("pets", "source", "folder", str(pets))
+    card = prepared("pets", "source", "folder", str(pets))
     card["templates"] = ["a photo of a {c}.", "a {c}, drawn."]
     found = measure_accuracy(loaded, card, batch=10)
     assert 0 < found["acc1"] < 1
@@ -147,7 +147,7 @@ def test_equals_clip_benchmark_from_the_images_on(theirs, loaded, pets):
 
 def test_images_that_cannot_be_read_are_named_and_left_out(loaded, pets):
     (pets / "cat" / "bad.png").write_bytes(b"not an image")
-    card = prepare_dataset("pets", "source", "folder", str(pets))
+    card = prepared("pets", "source", "folder", str(pets))
     found = measure_accuracy(loaded, card)
     assert found["n"] == card["n_test"] - 1
     assert [image["id"] for image in found["failed_images"]] == ["cat/bad.png"]
@@ -159,7 +159,7 @@ def test_images_that_cannot_be_read_are_named_and_left_out(loaded, pets):
 
 
 def test_a_labelled_image_that_was_overwritten_fails_its_dataset(loaded, pets):
-    card = prepare_dataset("pets", "source", "folder", str(pets))
+    card = prepared("pets", "source", "folder", str(pets))
     (pets / "cat" / "0.png").write_bytes((pets / "dog" / "0.png").read_bytes())
     with pytest.raises(FailedPair, match=r"^image cat/0.png: it has changed since"):
         measure_accuracy(loaded, card)
@@ -180,7 +180,7 @@ def test_logits_that_are_not_finite_are_a_failure(loaded, pets):
             return torch.full((len(images), 4), torch.nan)
 
     broken = dataclasses.replace(loaded, model=Broken())
-    found = measure_accuracy(broken, prepare_dataset("pets", "source", "folder", str(pets)))
+    found = measure_accuracy(broken, prepared("pets", "source", "folder", str(pets)))
     assert (found["status"], found["reason"]) == ("failed", "the model's logits are not finite")
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from dataset_rows import card, picture, put
 
-from vlmrank.datasets import prepare
-from vlmrank.datasets.prepare import draw_order, load_images
+from vlmrank.datasets import draw, prepare
+from vlmrank.datasets.draw import draw_order
+from vlmrank.datasets.prepare import load_images
 from vlmrank.errors import VlmrankError
 
 
@@ -197,7 +198,7 @@ def test_all_other_images_are_predicted_up_to_a_limit(tmp_path, monkeypatch):
     assert some["images"] == whole["images"] and some["predicted"] == whole["predicted"][:4]
     assert "10 of its 40 images are taken (images.predictions)" in some["notes"]
     assert card(tmp_path, images=6, predictions=2)["predicted"] == []
-    monkeypatch.setitem(prepare.MOST_PREDICTED, "source", 8)
+    monkeypatch.setitem(draw.MOST_PREDICTED, "source", 8)
     assert card(tmp_path, images=6)["n_predicted"] == 2 and card(tmp_path, images=6, role="target")["n_predicted"] == 34
 
 

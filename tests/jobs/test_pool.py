@@ -1,9 +1,9 @@
 """Conductance, accuracy and peers go through one loop: what stands in the way of a result is a row in all three."""
 
 import pytest
+from dataset_rows import prepared
 from tiny_zoo import make_dataset, make_model
 
-from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.errors import FailedPair
 from vlmrank.evaluation.peer_features import read_features
 from vlmrank.jobs import pool
@@ -41,7 +41,7 @@ def cards(tmp_path_factory):
     for seed, name in enumerate(NAMES):
         make_dataset(folder / name, seed)
     model = fetch_model("A--one", f"local-dir:{folder / 'model'}")
-    return model, [prepare_dataset(name, "source", "folder", str(folder / name), images=2) for name in NAMES]
+    return model, [prepared(name, "source", "folder", str(folder / name), images=2) for name in NAMES]
 
 
 @pytest.fixture(params=STAGES)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from dataset_rows import prepared
 from PIL import Image
 from tiny_zoo import make_model
 
-from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.jobs.compute_conductance import compute_conductance
 from vlmrank.jobs.pool import JobSettings
 from vlmrank.models.card import fetch_model
@@ -43,7 +43,7 @@ class Runs:
 
     def card(self, images=4, **changes):
         row = {"dataset": "d", "role": "target", "kind": "folder", "path": str(self.folder / "images")}
-        return prepare_dataset(**row, classes=str(self.folder / "classes.txt"), images=images, **changes)
+        return prepared(**row, classes=str(self.folder / "classes.txt"), images=images, **changes)
 
     def run(self, card, store="store", **options):
         """The pair of a card, and how many images were predicted and attributed anew; (0, 0): the model not loaded."""

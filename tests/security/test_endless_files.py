@@ -12,12 +12,12 @@ import tarfile
 import pandas as pd
 import pytest
 from canary import within
+from dataset_rows import prepared
 from PIL import Image
 from tiny import tiny_state, write_tiny
 
 from vlmrank import files
 from vlmrank.accuracy.tables import read_names, read_table
-from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.datasets.prompts import read_prompts
 from vlmrank.errors import VlmrankError
 from vlmrank.files import MIB, MOST_TEXT, RefusedFileError, read_regular, read_text
@@ -88,7 +88,7 @@ def test_reading(tmp_path, make):
 def test_an_image_in_a_class_folder(tmp_path, make):
     png(tmp_path / "images" / "cat" / "good.png")
     words = make(tmp_path / "images" / "cat" / "bad.png")
-    card = prepare_dataset("d", "source", "folder", str(tmp_path / "images"))
+    card = prepared("d", "source", "folder", str(tmp_path / "images"))
     assert (card["status"], len(card["images"])) == ("ok", 1)
     if make is not directory:
         assert without_name(words) in card["failed_images"][0]["reason"]
@@ -97,11 +97,11 @@ def test_an_image_in_a_class_folder(tmp_path, make):
 @ENDLESS
 def test_a_list_of_images(tmp_path, make):
     words = make(tmp_path / "list.csv")
-    assert without_name(words) in prepare_dataset("d", "source", "csv", str(tmp_path / "list.csv"))["reason"] or (
+    assert without_name(words) in prepared("d", "source", "csv", str(tmp_path / "list.csv"))["reason"] or (
         make in (pipe, device, circle, directory)
     )
     words = make(tmp_path / "list.parquet")
-    card = prepare_dataset("d", "source", "csv", str(tmp_path / "list.parquet"))
+    card = prepared("d", "source", "csv", str(tmp_path / "list.parquet"))
     assert card["status"] == "failed"
 
 
@@ -109,18 +109,18 @@ def test_a_list_of_images(tmp_path, make):
 def test_an_image_that_a_list_names(tmp_path, make):
     words = make(tmp_path / "bad.png")
     (tmp_path / "list.csv").write_text("path\nbad.png\n")
-    card = prepare_dataset("d", "source", "csv", str(tmp_path / "list.csv"))
+    card = prepared("d", "source", "csv", str(tmp_path / "list.csv"))
     assert without_name(words) in card["reason"]
 
 
 @ENDLESS
 def test_a_tar(tmp_path, make):
     make(tmp_path / "0.tar")
-    card = prepare_dataset("d", "source", "webdataset", str(tmp_path / "0.tar"))
+    card = prepared("d", "source", "webdataset", str(tmp_path / "0.tar"))
     assert card["status"] == "failed" and card["reason"]
     (tmp_path / "set" / "test").mkdir(parents=True)
     make(tmp_path / "set" / "test" / "0.tar")
-    card = prepare_dataset("d", "source", "webdataset", str(tmp_path / "set"))
+    card = prepared("d", "source", "webdataset", str(tmp_path / "set"))
     assert card["status"] == "failed" and card["reason"]
 
 
@@ -192,7 +192,7 @@ def test_a_packed_table_is_unpacked_up_to_the_limit(tmp_path, suffix, opener, mo
 def test_a_list_that_is_a_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(files.read_text, "__kwdefaults__", {"most": 2 * MIB})
     packed(gzip.open, tmp_path / "a.csv.gz", 4 * MIB)
-    card = prepare_dataset("d", "source", "csv", str(tmp_path / "a.csv.gz"))
+    card = prepared("d", "source", "csv", str(tmp_path / "a.csv.gz"))
     assert "holds more than the 2 MiB that are read" in card["reason"]
 
 
@@ -207,7 +207,7 @@ def test_a_parquet_file_of_a_few_kilobytes_that_holds_gigabytes(tmp_path, monkey
     monkeypatch.setattr(files.read_parquet, "__kwdefaults__", {"most": 8 * MIB})
     with pytest.raises(VlmrankError, match="holds more than the 8 MiB"):
         read_table(path)
-    assert "holds more than the 8 MiB" in prepare_dataset("d", "source", "csv", str(path))["reason"]
+    assert "holds more than the 8 MiB" in prepared("d", "source", "csv", str(path))["reason"]
 
 
 def test_archives_in_the_place_of_a_table(tmp_path):
@@ -228,7 +228,7 @@ def test_a_tar_whose_header_claims_a_terabyte(tmp_path, kind):
     with path.open("wb") as file:
         file.write(header_of(TERABYTE, kind))
         file.truncate(2 * TERABYTE)
-    card = prepare_dataset("d", "source", "webdataset", str(path))
+    card = prepared("d", "source", "webdataset", str(path))
     assert "has a header of 1024 GiB, more than 1 MiB" in card["reason"]
 
 
@@ -240,7 +240,7 @@ def test_a_sparse_member_is_no_image(tmp_path):
     with path.open("wb") as file:
         file.write(header_of(len(content), name="good.png") + content.ljust(512 * (1 + len(content) // 512), b"\0"))
         file.write(header_of(512, tarfile.GNUTYPE_SPARSE, "hole.png") + bytes(512) + bytes(1024))
-    card = prepare_dataset("d", "source", "webdataset", str(path))
+    card = prepared("d", "source", "webdataset", str(path))
     assert [image["id"] for image in card["images"]] == ["good"], card
 
 
@@ -248,7 +248,7 @@ def test_a_sparse_member_is_no_image(tmp_path):
 def test_a_packed_tar_is_refused_and_not_unpacked(tmp_path, suffix):
     opener = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}[suffix]
     packed(opener, tmp_path / f"0.tar{suffix}", MIB)
-    card = prepare_dataset("d", "source", "webdataset", str(tmp_path / f"0.tar{suffix}"))
+    card = prepared("d", "source", "webdataset", str(tmp_path / f"0.tar{suffix}"))
     assert "not a plain tar file" in card["reason"] or "unpack" in card["reason"]
 
 
@@ -260,7 +260,7 @@ def test_links_in_circles_and_in_fans(tmp_path):
         for link in range(4):
             (root / f"{level}" / f"link{link}").symlink_to(root / f"{(level + 1) % 20}")
         (root / f"{level}" / "up").symlink_to(root)
-    card = prepare_dataset("d", "source", "folder", str(tmp_path / "images"))
+    card = prepared("d", "source", "folder", str(tmp_path / "images"))
     assert (card["status"], len(card["images"])) == ("ok", 1)
 
 

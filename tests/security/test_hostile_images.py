@@ -10,11 +10,12 @@ import zlib
 
 import pytest
 from canary import program
+from dataset_rows import prepared
 from PIL import EpsImagePlugin, Image
 
 from vlmrank.datasets import decode as images
 from vlmrank.datasets.decode import ImageError, open_image
-from vlmrank.datasets.prepare import load_images, prepare_dataset
+from vlmrank.datasets.prepare import load_images
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -67,7 +68,7 @@ def tars(place, hostile):
 @pytest.mark.parametrize("as_test", [False, True], ids=["drawn", "measured"])
 def test_postscript_under_the_name_of_a_png(tmp_path, ghostscript, canary, kind, make, as_test):
     place = make(tmp_path / "images", EPS)
-    card = prepare_dataset("d", "source", kind, place, images=1 if as_test else 16)
+    card = prepared("d", "source", kind, place, images=1 if as_test else 16)
     assert card["status"] == "ok"
     if as_test:
         for record in card["test"]:
@@ -112,12 +113,12 @@ def test_postscript_among_torchvisions_files(tmp_path, ghostscript, canary, monk
     place.mkdir(parents=True)
     (place / "0.jpg").write_bytes(good())
     (place / "1.jpg").write_bytes(EPS)
-    card = prepare_dataset("d", "source", "torchvision", "Country211/test", cache=tmp_path / "cache")
+    card = prepared("d", "source", "torchvision", "Country211/test", cache=tmp_path / "cache")
     assert (card["status"], len(card["images"]), len(card["failed_images"])) == ("ok", 1, 1), card["reason"]
 
 
 def test_a_torchvision_dataset_that_unpickles_a_file_of_its_folder(tmp_path, canary):
-    card = prepare_dataset("d", "source", "torchvision", "LSUN/test", cache=tmp_path)
+    card = prepared("d", "source", "torchvision", "LSUN/test", cache=tmp_path)
     assert "no dataset 'LSUN'" in card["reason"]
 
 
@@ -135,7 +136,7 @@ def test_every_format_that_is_not_on_the_list_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("kind", "make"), [("folder", folder), ("webdataset", tars)])
 def test_a_decompression_bomb_is_refused_with_its_size(tmp_path, kind, make):
-    card = prepare_dataset("d", "source", kind, make(tmp_path / "images", png(50_000, 50_000)), images=16)
+    card = prepared("d", "source", kind, make(tmp_path / "images", png(50_000, 50_000)), images=16)
     assert [one["reason"] for one in card["failed_images"]] == [
         "it has 2,500 million pixels, more than the 179 million that are decoded"
     ]
@@ -163,5 +164,5 @@ def test_a_member_of_a_tar_that_claims_a_terabyte(tmp_path):
         file.seek(0)
         file.write(content)
         file.truncate(2 << 40)
-    card = prepare_dataset("d", "source", "webdataset", str(place), images=16)
+    card = prepared("d", "source", "webdataset", str(place), images=16)
     assert "more than the 512 MiB" in str(card["failed_images"]) + card["reason"], card

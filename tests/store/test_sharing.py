@@ -5,9 +5,9 @@ import os
 import signal
 
 import pytest
+from dataset_rows import prepared
 from tiny_zoo import make_dataset, make_model
 
-from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.jobs import compute_conductance as chunk
 from vlmrank.jobs import pool
 from vlmrank.jobs.pool import JobSettings
@@ -28,7 +28,7 @@ def cards(tmp_path_factory):
         make_dataset(folder / name, seed)
     model = fetch_model("A--one", f"local-dir:{folder / 'model'}")
     assert model["status"] == "ok", model["reason"]
-    return model, [prepare_dataset(name, "source", "folder", str(folder / name), images=4) for name in DATASETS]
+    return model, [prepared(name, "source", "folder", str(folder / name), images=4) for name in DATASETS]
 
 
 def run(cards, store, results, lines=None, model=None, **given):

@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
-from dataset_rows import put, tar
+from dataset_rows import prepared, put, tar
 from tiny_zoo import make_model
 
-from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.models.card import fetch_model
 from vlmrank.workflow.fingerprint import fingerprint
 from vlmrank.workflow.sheets import DatasetRow, ModelRow
@@ -63,10 +62,8 @@ def model_of(tmp_path):
 
 def use(given):
     """Do what the job does with the row, up to a result that is good."""
-    if isinstance(given, ModelRow):
-        card = fetch_model(given.model, given.architecture)
-    else:
-        card = prepare_dataset(**given.values())
+    is_model = isinstance(given, ModelRow)
+    card = fetch_model(given.model, given.architecture) if is_model else prepared(**given.values())
     assert card["status"] == "ok", card["reason"]
 
 
