@@ -6,8 +6,8 @@
 from vlmrank.models.registry import architectures
 
 
-def datasets_a_job(row):
-    return resources.datasets_a_job(
+def datasets_per_job(row):
+    return resources.datasets_per_job(
         architectures().get(row.architecture, {}),
         len(COMPUTED),
         most=config["conductance"]["datasets_per_job"],
@@ -17,12 +17,12 @@ def datasets_a_job(row):
     )
 
 
-CUT_ALIKE = {}
+MODELS_BY_CHUNK_SIZE = {}
 for row in MODELS.values():
-    CUT_ALIKE.setdefault(datasets_a_job(row), []).append(row.model)
+    MODELS_BY_CHUNK_SIZE.setdefault(datasets_per_job(row), []).append(row.model)
 CHUNKS = [
     (models, COMPUTED[start : start + size])
-    for size, models in sorted(CUT_ALIKE.items(), reverse=True)
+    for size, models in sorted(MODELS_BY_CHUNK_SIZE.items(), reverse=True)
     for start in range(0, len(COMPUTED), size)
 ]
 
@@ -44,7 +44,7 @@ for number, (models, chunk) in enumerate(CHUNKS):
         benchmark:
             f"<benchmarks>/{name}/{{model}}.tsv"
         wildcard_constraints:
-            model=either(models) if len(CUT_ALIKE) > 1 else "[^/]+",
+            model=either(models) if len(MODELS_BY_CHUNK_SIZE) > 1 else "[^/]+",
         retries: TRIES
         conda:
             TORCH

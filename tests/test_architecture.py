@@ -12,15 +12,11 @@ UPWARD: set[str] = set()
 CIRCLES = []
 LONG_FILES = set()
 LONG_FUNCTIONS = {
-    "datasets.prepare:prepare_dataset",
     "report.answer:_evidence",
     "report.collect:collect",
-    "workflow.run_size:run_size",
 }
 MANY_PARAMETERS = {
-    "datasets.prepare:prepare_dataset",
     "report.build:build_report",
-    "workflow.run_size:run_size",
 }
 PRIVATE_NAMES: set[str] = set()
 

@@ -11,7 +11,7 @@ from vlmrank.cli.command_line import main
 from vlmrank.cli.models import limits
 from vlmrank.models.registry import Entry, Filters, architectures, better_architecture, select
 from vlmrank.workflow.config import read_schema
-from vlmrank.workflow.run_size import ModelSize, run_size
+from vlmrank.workflow.run_size import DatasetCounts, ModelSize, run_size
 from vlmrank.workflow.sheets import read_models
 
 ROOT = Path(__file__).parents[2]
@@ -152,10 +152,8 @@ def test_what_is_in_the_cache_is_said_to_be(capsys, tmp_path):
 
 def test_sizes_follow_their_formulas():
     models = [ModelSize(1e9, 10.0, 1000, 10), ModelSize(None, None, None, None), ModelSize(1e9, 10.0, 1000, 10)]
-    found = {
-        figure.what: figure
-        for figure in run_size(models, datasets=4, targets=1, config=CONFIG, tflops=10.0, classes=10, embed_dim=100)
-    }
+    counts = DatasetCounts(4, 1, classes=10, embed_dim=100)
+    found = {figure.what: figure for figure in run_size(models, counts, config=CONFIG, tflops=10.0)}
     assert found["jobs"].value == 3 * 5 + 4 + 1 + 8
     assert found["download"].value == 12e9
     passes = 16 * 2 * 17 + 17 * 2

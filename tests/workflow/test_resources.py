@@ -36,13 +36,13 @@ def test_a_card_that_says_nothing_is_taken_for_a_large_model():
 def test_only_a_model_of_known_size_is_cut_by_time():
     options = {"images": 16, "points": 16, "gpu": True}
     large, unknown = {"parameters": 2.5e9, "image_size": 224}, {"parameters": None, "image_size": 224}
-    assert resources.datasets_a_job(large, 40, **options) == 40
+    assert resources.datasets_per_job(large, 40, **options) == 40
     for minutes in (10, 30, 60, 240):
-        count = resources.datasets_a_job(large, 40, minutes=minutes, **options)
+        count = resources.datasets_per_job(large, 40, minutes=minutes, **options)
         fit = resources.datasets_in(minutes, large, **options)
         assert count == 40 if fit >= 40 else fit / 2 < count <= fit
-        assert resources.datasets_a_job(large, 40, most=1, minutes=minutes, **options) == 1
-        assert resources.datasets_a_job(unknown, 40, most=3, minutes=minutes, **options) == 3
+        assert resources.datasets_per_job(large, 40, most=1, minutes=minutes, **options) == 1
+        assert resources.datasets_per_job(unknown, 40, most=3, minutes=minutes, **options) == 3
 
 
 def test_a_chunk_fits_its_time_limit():

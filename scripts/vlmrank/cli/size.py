@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from vlmrank.cli.terminal import count, positive, read_config, schema, table
-from vlmrank.workflow.run_size import ModelSize, run_size
+from vlmrank.workflow.run_size import DatasetCounts, ModelSize, run_size
 from vlmrank.workflow.sheets import read_datasets, read_models
 
 
@@ -38,12 +38,14 @@ def show_size(options: argparse.Namespace) -> int:
     known = [sizes.get(row.architecture) or {} for row in models]
     figures = run_size(
         [ModelSize(**{field.name: row.get(field.name) for field in fields(ModelSize)}) for row in known],
-        datasets=len(datasets),
-        targets=sum(row.role == "target" for row in datasets),
-        twins=len(again),
+        DatasetCounts(
+            datasets=len(datasets),
+            targets=sum(row.role == "target" for row in datasets),
+            twins=len(again),
+            measured_images=options.measured_images if config["accuracy"]["measure"] else 0,
+        ),
         config=config,
         tflops=options.tflops,
-        measured_images=options.measured_images if config["accuracy"]["measure"] else 0,
     )
     sources = sum(row.role == "source" for row in datasets)
     twice = f", {len(again)} of them computed a second time without class names" if again else ""

@@ -181,7 +181,7 @@ def datasets_in(minutes: float, model: Mapping[str, Any], *, images: int, points
     return max(1, math.floor((minutes - START_MINUTES) / one))
 
 
-def datasets_a_job(
+def datasets_per_job(
     model: Mapping[str, Any],
     datasets: int,
     *,
@@ -199,11 +199,11 @@ def datasets_a_job(
     Examples
     --------
     >>> known = {"parameters": 1.5e8, "image_size": 224}
-    >>> datasets_a_job(known, 40, images=16, points=16, gpu=False)
+    >>> datasets_per_job(known, 40, images=16, points=16, gpu=False)
     40
-    >>> datasets_a_job(known, 40, minutes=240, images=16, points=16, gpu=False)
+    >>> datasets_per_job(known, 40, minutes=240, images=16, points=16, gpu=False)
     8
-    >>> datasets_a_job({"parameters": None}, 40, most=20, minutes=240, images=16, points=16, gpu=False)
+    >>> datasets_per_job({"parameters": None}, 40, most=20, minutes=240, images=16, points=16, gpu=False)
     20
     """
     count = min(most or datasets, datasets)

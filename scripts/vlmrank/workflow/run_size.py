@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlmrank.workflow.resources import datasets_a_job
+from vlmrank.workflow.resources import datasets_per_job
 
 PROBE_NODES, PROBE_IMAGES = 17, 2  # forward passes that place the nodes of a path by arc length
-START_SECONDS = 12.0  # Python, torch and open_clip, once a job
+START_SECONDS = 12.0  # Python, torch and open_clip, once per job
 LOAD_BYTES_PER_SECOND = 500e6  # reading weights from a shared file system
 GATHERS = 8  # tables, accuracies, class names, evaluation, pairs, report, check, all
 FILE_OVERHEAD = 60_000  # bytes of an HDF5 file beside its arrays
@@ -25,6 +25,31 @@ class ModelSize:
     channels: float | None = None
     blocks: float | None = None
     image_size: float | None = None
+
+
+@dataclass(frozen=True)
+class DatasetCounts:
+    """What the size of a run needs to know of its datasets.
+
+    Attributes
+    ----------
+    datasets, targets : rows of the datasets sheet, and those among them of the role target.
+    twins : datasets that are computed a second time, without class names.
+    measured_images : labelled images over all datasets whose accuracy is measured.
+    classes, embed_dim : means, for the size of a pair file.
+    """
+
+    datasets: int
+    targets: int
+    twins: int = 0
+    measured_images: int = 0
+    classes: int = 100
+    embed_dim: int = 768
+
+    @property
+    def computed(self) -> int:
+        """Datasets whose conductance is computed, twins included."""
+        return self.datasets + self.twins
 
 
 @dataclass(frozen=True)
@@ -59,79 +84,97 @@ def human_bytes(value: float) -> str:
 
 def run_size(
     models: Sequence[ModelSize],
+    datasets: DatasetCounts,
     *,
-    datasets: int,
-    targets: int,
-    twins: int = 0,
     config: Mapping[str, Any],
     downloads: float | None = None,
-    classes: int = 100,
-    embed_dim: int = 768,
     tflops: float = 15.0,
-    measured_images: int = 0,
 ) -> list[Figure]:
     """Jobs, downloads, GPU hours and disk of a run.
 
     Parameters
     ----------
     models : of the models sheet.
-    datasets, targets : rows of the datasets sheet, and those among them of the role target.
-    twins : datasets that are computed a second time, without class names.
+    datasets : how many there are, and how large they are.
     config : the configuration with its defaults filled in.
-    downloads : bytes that are not in the cache yet; None takes four bytes a parameter.
-    classes, embed_dim : means, for the size of a pair file.
-    tflops : what the GPU reaches on these towers in the chosen precision, in 1e12 operations a second. 15 suits float32
-        on an A100 (its peak is 19.5); bfloat16 reaches several times as much.
-    measured_images : labelled images over all datasets whose accuracy is measured.
+    downloads : bytes that are not in the cache yet; None takes four bytes per parameter.
+    tflops : sustained GPU throughput on these towers in the chosen precision, TFLOP/s. 15 suits float32 on an A100
+        (peak 19.5); bfloat16 reaches several times as much.
     """
-    m, d, computed = len(models), datasets, datasets + twins
-    k, n = config["images"]["per_dataset"], config["conductance"]["points"]
-    section = config["conductance"]
-    limits = {"most": section["datasets_per_job"], "minutes": section["job_minutes"], "gpu": section["device"] != "cpu"}
-    at_once = [datasets_a_job(vars(model), computed, images=k, points=n, **limits) for model in models]
-    chunks = [math.ceil(computed / count) if d else 0 for count in at_once]
-    measured = m if measured_images else 0
-    jobs = sum(chunks) + 4 * m + d + measured + targets + GATHERS
-    gpu_jobs = sum(chunks) + measured
-    flops = [1e9 * value for value in _known([model.gflops for model in models])]
-    passes = k * 2 * (n + 1) + (
-        PROBE_NODES * min(PROBE_IMAGES, k) if config["conductance"]["nodes"] == "arc-length" else 0
-    )
-    compute = sum(flops) * (computed * passes + measured_images) / (tflops * 1e12)
-    sizes = [4 * value for value in _known([model.parameters for model in models])]
-    starts = zip(chunks, sizes, strict=True)
+    chunks = _chunks(models, datasets, config)
+    weights = [4 * value for value in _known([model.parameters for model in models])]
+    starts = zip(chunks, weights, strict=True)
     loading = sum(count * (START_SECONDS + size / LOAD_BYTES_PER_SECOND) for count, size in starts)
+    computing = _operations(models, datasets, config) / (tflops * 1e12)
+    return [
+        _jobs(chunks, datasets, measured=len(models) if datasets.measured_images else 0),
+        _download(sum(weights) if downloads is None else downloads),
+        _hours(computing, loading, tflops),
+        _disk(models, datasets, config["images"]["per_dataset"]),
+    ]
+
+
+def _chunks(models: Sequence[ModelSize], datasets: DatasetCounts, config: Mapping[str, Any]) -> list[int]:
+    """Conductance jobs of each model."""
+    section, images = config["conductance"], config["images"]["per_dataset"]
+    limits = {"most": section["datasets_per_job"], "minutes": section["job_minutes"], "gpu": section["device"] != "cpu"}
+    work = {"images": images, "points": section["points"], **limits}
+    per_job = [datasets_per_job(vars(model), datasets.computed, **work) for model in models]
+    return [math.ceil(datasets.computed / count) if datasets.datasets else 0 for count in per_job]
+
+
+def _operations(models: Sequence[ModelSize], datasets: DatasetCounts, config: Mapping[str, Any]) -> float:
+    """Floating point operations of all image towers."""
+    section, images = config["conductance"], config["images"]["per_dataset"]
+    passes = images * 2 * (section["points"] + 1)
+    if section["nodes"] == "arc-length":
+        passes += PROBE_NODES * min(PROBE_IMAGES, images)
+    flops = [1e9 * value for value in _known([model.gflops for model in models])]
+    return sum(flops) * (datasets.computed * passes + datasets.measured_images)
+
+
+def _jobs(chunks: Sequence[int], datasets: DatasetCounts, *, measured: int) -> Figure:
+    count = sum(chunks) + 4 * len(chunks) + datasets.datasets + measured + datasets.targets + GATHERS
+    return Figure(
+        "jobs",
+        count,
+        f"{count}, of which {sum(chunks) + measured} on a GPU",
+        "models x (ceil(datasets / datasets per job) conductance + fetch + alignment + divergence + evidence"
+        f"{' + accuracy' if measured else ''}) + datasets + targets + {GATHERS} gathers",
+    )
+
+
+def _download(size: float) -> Figure:
+    formula = "4 bytes x parameters of the weights that are not cached yet"
+    return Figure("download", size, human_bytes(size), formula)
+
+
+def _hours(computing: float, loading: float, tflops: float) -> Figure:
+    hours = (computing + loading) / 3600
+    return Figure(
+        "GPU hours",
+        hours,
+        f"{hours:.1f} ({computing / 3600:.1f} computing, {loading / 3600:.1f} starting and loading)",
+        f"sum over models of image GFLOPs x datasets x (images x 2 x (points + 1) + {PROBE_NODES} x "
+        f"{PROBE_IMAGES}) / {tflops:g} TFLOP/s + jobs x {START_SECONDS:g} s + weights / 500 MB/s",
+    )
+
+
+def _disk(models: Sequence[ModelSize], datasets: DatasetCounts, images: int) -> Figure:
+    embedding, classes = datasets.embed_dim, datasets.classes
     channels, blocks = (_known([getattr(model, name) for model in models]) for name in ("channels", "blocks"))
     arrays = [
-        4 * (k * (c + b + embed_dim + classes) + classes * embed_dim) for c, b in zip(channels, blocks, strict=True)
+        4 * (images * (c + b + embedding + classes) + classes * embedding)
+        for c, b in zip(channels, blocks, strict=True)
     ]
-    disk = 2 * computed * (sum(arrays) + m * FILE_OVERHEAD)  # once in the results folder, once in the store
-    matrices = m * 8 * d * d * (k + 1)
-    weights = sum(sizes) if downloads is None else downloads
-    hours = (compute + loading) / 3600
-    return [
-        Figure(
-            "jobs",
-            jobs,
-            f"{jobs}, of which {gpu_jobs} on a GPU",
-            "models x (ceil(datasets / datasets a job) conductance + fetch + alignment + divergence + evidence"
-            f"{' + accuracy' if measured else ''}) + datasets + targets + {GATHERS} gathers",
-        ),
-        Figure(
-            "download", weights, human_bytes(weights), "4 bytes x parameters of the weights that are not cached yet"
-        ),
-        Figure(
-            "GPU hours",
-            hours,
-            f"{hours:.1f} ({compute / 3600:.1f} computing, {loading / 3600:.1f} starting and loading)",
-            f"sum over models of image GFLOPs x datasets x (images x 2 x (points + 1) + {PROBE_NODES} x "
-            f"{PROBE_IMAGES}) / {tflops:g} TFLOP/s + jobs x {START_SECONDS:g} s + weights / 500 MB/s",
-        ),
-        Figure(
-            "results on disk",
-            disk + matrices,
-            human_bytes(disk + matrices),
-            "2 (results and store) x models x datasets x 4 bytes x (images x (channels + blocks + embedding + classes) "
-            "+ classes x embedding) + models x 8 bytes x datasets^2 x (images + 1)",
-        ),
-    ]
+    pairs = (
+        2 * datasets.computed * (sum(arrays) + len(models) * FILE_OVERHEAD)
+    )  # once in the results, once in the store
+    matrices = len(models) * 8 * datasets.datasets**2 * (images + 1)
+    return Figure(
+        "results on disk",
+        pairs + matrices,
+        human_bytes(pairs + matrices),
+        "2 (results and store) x models x datasets x 4 bytes x (images x (channels + blocks + embedding + classes) "
+        "+ classes x embedding) + models x 8 bytes x datasets^2 x (images + 1)",
+    )
