@@ -14,7 +14,7 @@ import pytest
 import synthetic
 
 from vlmrank import store
-from vlmrank.report.build import build_report
+from vlmrank.report.build import PageOptions, build_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -57,7 +57,9 @@ def axe() -> str:
 
 def build(folder: Path, *, page: dict | None = None, **options) -> Path:
     results = synthetic.write_results(folder / "results", **options)
-    return build_report(results, folder / "report.html", benchmarks=folder / "benchmarks", **(page or {}))
+    return build_report(
+        results, folder / "report.html", benchmarks=folder / "benchmarks", page=PageOptions(**(page or {}))
+    )
 
 
 @pytest.fixture(scope="module")

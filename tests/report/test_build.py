@@ -15,12 +15,13 @@ import pytest
 import synthetic
 
 from vlmrank import store
-from vlmrank.report import answer, charts, collect, payload, quality
-from vlmrank.report.build import build_report
+from vlmrank.report import answer, charts, collect, distances, payload, quality
+from vlmrank.report.build import PageOptions, build_report
 
 
-def page_of(folder: Path, **options) -> str:
-    report = build_report(folder, folder.parent / "report.html", benchmarks=folder.parent / "benchmarks", **options)
+def page_of(folder: Path, *, figures=None, **options) -> str:
+    beside, page = folder.parent, PageOptions(**options)
+    report = build_report(folder, beside / "report.html", page=page, benchmarks=beside / "benchmarks", figures=figures)
     return report.read_text(encoding="utf-8")
 
 
@@ -140,7 +141,7 @@ def test_pooled_divergence_leaves_out_what_is_missing():
     names = ["a", "b"]
     one = store.Divergences(names, np.array([[0, 1.0], [np.nan, 0]]), np.zeros((2, 2, 1)))
     two = store.Divergences(names[::-1], np.array([[0, 4.0], [3.0, 0]]), np.zeros((2, 2, 1)))
-    np.testing.assert_array_equal(answer.reorder(two, names), [[0, 3], [4, 0]])
+    np.testing.assert_array_equal(distances.reorder(two, names), [[0, 3], [4, 0]])
     run = collect.Run(
         **dict.fromkeys(("models", "targets", "quality"), ()),
         **{key: {} for key in ("rankings", "facts", "weights", "alignment", "profiles")},
@@ -149,7 +150,7 @@ def test_pooled_divergence_leaves_out_what_is_missing():
         datasets=({"dataset": "a"}, {"dataset": "b"}),
         divergences={"m": one, "n": two},
     )
-    np.testing.assert_allclose(answer.pooled_divergence(run), [[0, 2], [4, 0]], atol=1e-12)
+    np.testing.assert_allclose(distances.pooled_divergence(run), [[0, 2], [4, 0]], atol=1e-12)
 
 
 def test_the_parts_of_the_first_score_add_up(tmp_path):

@@ -32,7 +32,7 @@ def rank_published(options: argparse.Namespace) -> int:
     from vlmrank.accuracy.formats import parse_table
     from vlmrank.accuracy.tables import match_table, read_names
     from vlmrank.published.evaluate import METHOD, evaluate_published, summary_table
-    from vlmrank.report.build import build_report
+    from vlmrank.report.build import PageOptions, build_report
 
     names = read_names(options.names) if options.names else {}
     parsed = parse_table(options.table, options.format)
@@ -53,7 +53,7 @@ def rank_published(options: argparse.Namespace) -> int:
     )
     settings = {"method": METHOD, "table": origin, "format": options.format, "seed": options.seed}
     page = Path(options.results) / "report.html"
-    build_report(options.results, page, config=settings, method="average_rank")
+    build_report(options.results, page, page=PageOptions(settings, method="average_rank"))
     models, datasets = found.accuracy["model"].nunique(), found.accuracy["dataset"].nunique()
     print(f"{options.table}: {models} models, {datasets} datasets, {len(found.accuracy)} accuracies; method: {METHOD}")
     print(table(summary_table(run, options.reference), right=range(1, 8)))

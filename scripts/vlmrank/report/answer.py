@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from vlmrank import store
 from vlmrank.report.collect import Model, Run, part_columns
 from vlmrank.report.names import ordinal
-from vlmrank.report.quality import Check, plural
-
-
-@dataclass(frozen=True)
-class Pick:
-    """A model in the ranking of a target; ranks count from 1."""
-
-    model: Model
-    rank: int
-    low: int | None
-    high: int | None
-    p_top5: float | None
-
-    @property
-    def interval(self) -> str:
-        """The rank interval in words."""
-        if self.low is None or self.high is None:
-            return "unknown"
-        return f"{self.low}" if self.low == self.high else f"{self.low} to {self.high}"
+from vlmrank.report.picks import Pick, picks_of
+from vlmrank.report.quality import Check
+from vlmrank.report.target_checks import known_answer, target_checks
 
 
 @dataclass(frozen=True)
@@ -71,56 +53,6 @@ def _digits(value: float) -> str:
 
 def _millions(value: float) -> str:
     return f"{_digits(value / 1e6)} million" if value >= 1e6 else f"{value:,.0f}"
-
-
-def bounds(low: float, high: float) -> tuple[int | None, int | None]:
-    """A rank interval in whole ranks, rounded outwards.
-
-    >>> bounds(1.98, 4.025), bounds(float("nan"), 3.0)
-    ((1, 5), (None, None))
-    """
-    if pd.isna(low) or pd.isna(high):
-        return None, None
-    return math.floor(low), math.ceil(high)
-
-
-def _picks(run: Run, target: str) -> list[Pick]:
-    models = {model.name: model for model in run.models}
-    table = run.rankings[target]
-    table = table[(table["status"] != store.FAILED) & table["rank"].notna()].sort_values("rank", kind="stable")
-    return [
-        Pick(
-            model=models[row.model],
-            rank=int(row.rank),
-            low=bounds(row.rank_low, row.rank_high)[0],
-            high=bounds(row.rank_low, row.rank_high)[1],
-            p_top5=float(row.p_top5) if pd.notna(row.p_top5) else None,
-        )
-        for row in table.itertuples()
-    ]
-
-
-def pooled_divergence(run: Run) -> np.ndarray:
-    """Mean over models of their divergences [D, D] in the order of `run.datasets`; row = source, column = target."""
-    names = [card["dataset"] for card in run.datasets]
-    total, count = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2)
-    for divergences in run.divergences.values():
-        matrix = reorder(divergences, names)
-        known = np.isfinite(matrix)
-        total[known] += matrix[known]
-        count += known
-    with np.errstate(invalid="ignore"):
-        return total / np.where(count, count, np.nan)
-
-
-def reorder(divergences: store.Divergences, names: list[str]) -> np.ndarray:
-    """One model's divergences [D, D] in the order of `names`, nan where it has none."""
-    place = {name: i for i, name in enumerate(divergences.datasets)}
-    index = np.array([place.get(name, -1) for name in names])
-    matrix = np.full((len(names),) * 2, np.nan)
-    have = np.flatnonzero(index >= 0)
-    matrix[np.ix_(have, have)] = divergences.dcd[np.ix_(index[have], index[have])]
-    return matrix
 
 
 def _cost(model: Model) -> float | None:
@@ -179,141 +111,20 @@ def _record_of(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def image_counts(predicted: int, attributed: int) -> str:
-    """How many images were looked at, and of how many the conductance was computed.
-
-    >>> image_counts(128, 16), image_counts(16, 16)
-    ('128 unlabelled images of the task (conductance of 16 of them)', '16 unlabelled images of the task')
-    """
-    part = f" (conductance of {attributed} of them)" if attributed < predicted else ""
-    return f"{plural(predicted, 'unlabelled image')} of the task{part}"
-
-
-def _images(target: str, images: int, attributed: int, *, seen: bool) -> Check:
-    name = "Number of target images"
-    if not seen:
-        found = "No image of the task was looked at: the ranking follows the accuracies on the known tasks alone."
-        return Check(name, 1, found, "A run with conductance adapts the ranking to the task.", target=target)
-    return Check(
-        name,
-        3 if images < 4 else 2 if images < 8 else 0,
-        f"Decided from {image_counts(images, attributed)}.",
-        "Add images; 16 to 64 are enough." if images < 8 else "",
-        target=target,
-    )
-
-
-def _evidence(
-    run: Run, target: str, picks: list[Pick], images: tuple[int, int], near: np.ndarray, record: Any
-) -> list[Check]:
-    """The checks that concern one target."""
-    sources = len(run.sources)
-    checks = [
-        Check(
-            "Number of known tasks",
-            3 if sources < 3 else 2 if sources < 6 else 0,
-            f"Decided from {plural(sources, 'source task')}.",
-            "With few sources the nearest one may still be unlike the task; add datasets with known accuracies."
-            if sources < 6
-            else "",
-            target=target,
-        ),
-        _images(target, *images, seen=bool(run.quality)),
-    ]
-    if picks and picks[0].high is not None and len(picks) > 1:
-        width = picks[0].high - picks[0].low + 1
-        wide = width / len(picks)
-        checks.append(
-            Check(
-                "Width of the first model's interval",
-                2 if wide > 0.5 and width > 2 else 1 if wide > 0.25 and width > 2 else 0,
-                f"Its likely rank is {picks[0].interval} of {len(picks)}.",
-                "Other images or sources would have put another model first; test the first few on labelled images."
-                if wide > 0.25 and width > 2
-                else "",
-                target=target,
-            )
-        )
-    names = [card["dataset"] for card in run.datasets]
-    if np.isfinite(near).any() and target in names:
-        place = [i for i, name in enumerate(names) if name in run.sources]
-        own = near[place, names.index(target)]
-        among = near[np.ix_(place, place)].copy()
-        np.fill_diagonal(among, np.nan)
-        best = [np.nanmin(column) for column in among.T if np.isfinite(column).any()]
-        if np.isfinite(own).any() and best:
-            nearest = float(np.nanmin(own))
-            farther = float(np.mean([value >= nearest for value in best]))
-            far = nearest > max(best)
-            checks.append(
-                Check(
-                    "Distance to the known tasks",
-                    2 if far else 1 if farther < 0.1 else 0,
-                    f"The nearest source leaves {nearest:.2f} of the target uncovered; among the sources themselves "
-                    f"this is {min(best):.2f} to {max(best):.2f}.",
-                    "The task is unlike every known one: the ranking extrapolates. Add a source that resembles it."
-                    if far
-                    else "",
-                    target=target,
-                )
-            )
-    if record is None:
-        checks.append(
-            Check(
-                "Held-out evaluation",
-                1,
-                "None: nothing is known of how well the method does on this zoo.",
-                target=target,
-            )
-        )
-    elif "loss_random" in record:
-        worse = record["loss"] >= record["loss_random"]
-        checks.append(
-            Check(
-                "Held-out evaluation",
-                2 if worse else 1 if record["tasks"] < 5 else 0,
-                f"On {plural(record['tasks'], 'task')} with known answer the first model lost "
-                f"{record['loss']:.1f} points, a random one {record['loss_random']:.1f}.",
-                "On this zoo the method is no better than chance." if worse else "",
-                target=target,
-            )
-        )
-    checks += _class_names(run, target, known=record is not None)
-    return checks
-
-
-def _class_names(run: Run, target: str, *, known: bool) -> list[Check]:
-    """What class names would add, for a target without any whose images were looked at."""
-    card = next((card for card in run.datasets if card["dataset"] == target), {})
-    if card.get("classes") or not run.quality or card.get("status") == store.FAILED:
-        return []
-    other = " The record on known tasks was measured with class names." if known else ""
-    return [
-        Check(
-            "Class names",
-            1,
-            f"The task has none: models are compared by what their image towers do, not by what they predict.{other}",
-            "With a file of class names (column classes of the datasets sheet) predictions on them count as well.",
-            target=target,
-        )
-    ]
-
-
 def answer(run: Run, target: str, checks: list[Check], *, method: str | None = None) -> Answer:
     """The answer for one target; `checks` are those of the whole run."""
-    picks = _picks(run, target)
+    picks = picks_of(run, target)
     card = next((card for card in run.datasets if card["dataset"] == target), {})
     used = [pair for pair in run.quality if pair.dataset == target and pair.status == store.OK]
     drawn = len(card.get("images") or ()) if run.quality else 0
     images = max((pair.images for pair in used), default=drawn)
     attributed = max((pair.attributed for pair in used), default=drawn)
-    near = pooled_divergence(run)
     facts = run.facts.get(target, {})
     record = _record_of(facts) or track_record(run, method)
-    evidence = _evidence(run, target, picks, (images, attributed), near, record)
+    evidence = target_checks(run, target, picks, (images, attributed), record)
     truth = _truth(run, target, picks)
     if truth is not None:
-        evidence.append(_known_answer(target, truth))
+        evidence.append(known_answer(target, truth))
     first = picks[0] if picks else None
     rivals = 0
     if first is not None and first.high is not None:
@@ -352,18 +163,6 @@ def _truth(run: Run, target: str, picks: list[Pick]) -> dict[str, Any] | None:
     best = max(ranked, key=lambda model: known[model.name])
     place = sum(known[model.name] > own for model in ranked) + 1
     return {"own": own, "best": known[best.name], "label": best.label, "place": ordinal(place), "count": len(ranked)}
-
-
-def _known_answer(target: str, truth: Mapping[str, Any]) -> Check:
-    lost = 100 * (truth["best"] - truth["own"])
-    return Check(
-        "Known answer",
-        2 if lost > 5 else 1 if lost > 2 else 0,
-        f"By the accuracies that this run holds for the task, the first model is {truth['place']} of {truth['count']} "
-        f"and loses {lost:.1f} points to the best.",
-        f"Where accuracies are known, trust them: {truth['label']} is the best." if lost > 2 else "",
-        target=target,
-    )
 
 
 def because(run: Run, found: Answer) -> str:

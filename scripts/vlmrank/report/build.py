@@ -25,18 +25,36 @@ from vlmrank.report.quality import plural, run_checks
 SCRIPTS = ("core.js", "ranking.js", "figures.js")
 
 
+@dataclasses.dataclass(frozen=True)
+class PageOptions:
+    """What the page shows besides the results.
+
+    Attributes
+    ----------
+    config : the settings of the run, printed in the page as they are given.
+    title : heading of the page.
+    thumbnails : embed the target images, small.
+    method : name under which the ranking's own method stands in the evaluation; default: `vlmrank`, or what begins so.
+    """
+
+    config: Mapping[str, Any] | None = None
+    title: str | None = None
+    thumbnails: bool = False
+    method: str | None = None
+
+
+DEFAULT_PAGE = PageOptions()
+
+
 def build_report(
     results: str | Path,
     report: str | Path,
     *,
+    page: PageOptions = DEFAULT_PAGE,
     models: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
-    config: Mapping[str, Any] | None = None,
-    title: str | None = None,
-    thumbnails: bool = False,
     benchmarks: str | Path | None = None,
     figures: str | Path | None = None,
-    method: str | None = None,
 ) -> Path:
     """Write one self-contained HTML page about everything in a results folder.
 
@@ -45,25 +63,22 @@ def build_report(
     results : folder with the result files (`models/`, `datasets/`, `conductance/`, `alignment/`, `dcd/`, `ranking/`,
         `evaluation/`, `accuracy.csv`, `pairs.csv`); whatever is absent is left out of the page.
     report : the page to write.
+    page : what it shows.
     models, datasets : names in the order of the sheets, so that leftovers of earlier sheets in the folder are not
         reported; default: what the folder holds.
-    config : the settings of the run, printed in the page as they are given.
-    title : heading of the page.
-    thumbnails : embed the target images, small.
     benchmarks : folder `<rule>/**/*.tsv` of Snakemake's benchmark files.
     figures : folder in which to write `ranking/<target>.svg`, `similarity.svg` and `evaluation.svg` as well.
-    method : name under which the ranking's own method stands in the evaluation; default: `vlmrank`, or what begins so.
 
     Returns
     -------
     Path of the page.
     """
     run = collect(results, models=models, datasets=datasets, benchmarks=benchmarks)
-    page = render(run, config=config, title=title, thumbnails=thumbnails, method=method, results=Path(results))
+    text = render(run, page, results=Path(results))
     if figures is not None:
         charts.save_figures(run, figures)
     with store.atomic(report) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
     return Path(report)
 
 
@@ -83,15 +98,7 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def render(
-    run: Run,
-    *,
-    config: Mapping[str, Any] | None = None,
-    title: str | None = None,
-    thumbnails: bool = False,
-    method: str | None = None,
-    results: Path = Path(),
-) -> str:
+def render(run: Run, page: PageOptions = DEFAULT_PAGE, *, results: Path = Path()) -> str:
     """The page as text; see `build_report` for the parameters."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -109,24 +116,24 @@ def render(
     checks = run_checks(run)
     answers = []
     for target in run.targets:
-        found = answer(run, target, checks, method=method)
+        found = answer(run, target, checks, method=page.method)
         answers.append({**_fields(found), "because": because(run, found)})
     content = payload(run) | {"charts": charts.specifications()}
     scripts = [_bundle(), *(_source(name) for name in SCRIPTS)]
     return environment.get_template("report.html.j2").render(
-        title=title or sections.title(run),
+        title=page.title or sections.title(run),
         date=datetime.datetime.now().astimezone().strftime("%-d %B %Y, %H:%M"),
         version=vlmrank.__version__,
         facts=sections.facts(run),
         answers=answers,
         checks=checks,
-        evaluation=sections.evaluation(run, method),
+        evaluation=sections.evaluation(run, page.method),
         similarity=bool(run.divergences),
         many=len(run.datasets) > 22,
         weighted=any(len(table) for table in run.weights.values()),
         profiles=bool(run.profiles),
-        thumbnails=sections.thumbnails(run, results) if thumbnails else [],
-        method=sections.method(run, config),
+        thumbnails=sections.thumbnails(run, results) if page.thumbnails else [],
+        method=sections.method(run, page.config),
         style=_source("report.css"),
         scripts=scripts,
         script_hashes=" ".join(_hash(script) for script in scripts),

@@ -11,8 +11,8 @@ import pandas as pd
 import vl_convert
 
 from vlmrank import store
-from vlmrank.report.answer import pooled_divergence
 from vlmrank.report.collect import Run
+from vlmrank.report.distances import pooled_divergence
 from vlmrank.report.names import GROUPS, method_group, method_label, metric_label
 from vlmrank.report.payload import is_true
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +14,18 @@ import pandas as pd
 
 from vlmrank import store
 from vlmrank.errors import VlmrankError
+from vlmrank.models.registry import family_of
 
 RANKING_COLUMNS = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
+TABLES = {  # the columns that the page reads
+    "weights": ["model", "source", "dcd", "weight"],
+    "accuracy": ["model", "dataset", "acc1", "n", "origin"],
+    "metrics": ["method", "target", "metric", "value"],
+    "summary": ["method", "metric", "mean", "ci_low", "ci_high", "higher_is_better"],
+    "differences": ["method", "reference", "metric", "mean", "ci_low", "ci_high", "won", "tied", "lost"],
+    "pairs": ["stage", "model", "dataset", "status", "reason", "seconds"],
+}
 PART = "part: "  # how the column of a part of the score begins
-FAMILIES = (
-    (r"^vit|vit-|eva|siglip|clipa", "ViT"),
-    (r"rn\d|rn-|resnet", "ResNet"),
-    (r"convnext", "ConvNeXt"),
-    (r"swin", "Swin"),
-    (r"mobileclip|fastvit|mobilenet", "Mobile"),
-)
 
 
 @dataclass(frozen=True)
@@ -115,19 +116,6 @@ def part_columns(table: pd.DataFrame) -> dict[str, str]:
     return {name: name.removeprefix(PART) for name in map(str, table.columns) if name.startswith(PART)}
 
 
-def family_of(name: str) -> str:
-    """Family of a tower from its architecture's name.
-
-    >>> family_of("ViT-B-32--laion2b"), family_of("RN50--openai"), family_of("coca_base--x")
-    ('ViT', 'ResNet', 'coca_base')
-    """
-    architecture = name.split("--")[0].lower()
-    for pattern, family in FAMILIES:
-        if re.search(pattern, architecture):
-            return family
-    return name.split("--")[0]
-
-
 class _Reader:
     """Reads what exists, remembers what could not be read."""
 
@@ -165,7 +153,7 @@ def _model(name: str, card: Mapping[str, Any] | None) -> Model:
     card = card or {}
     return Model(
         name=name,
-        family=family_of(str(card.get("family") or name)),
+        family=str(card.get("family") or family_of(name.split("--")[0])),
         parameters=_number(card.get("parameters")),
         image_parameters=_number(card.get("image_parameters")),
         gflops=_number(card.get("gflops")),
@@ -278,49 +266,55 @@ def collect(
     cards = [(reader.get(f"datasets/{name}.json", store.read_json) or {}) | {"dataset": name} for name in datasets]
     targets = [card["dataset"] for card in cards if card.get("role") == "target" and card["dataset"] in rankings]
     targets = targets or [name for name in rankings if name in datasets] or sorted(rankings)
-    quality, profiles, alignment, divergences = [], {}, {}, {}
-    for model in models:
-        if (found := reader.get(f"alignment/{model}.h5", store.read_alignment)) is not None:
-            alignment[model] = found
-        if (found := reader.get(f"dcd/{model}.h5", store.read_dcd)) is not None:
-            divergences[model] = found
-        for name in datasets:
-            pair = reader.get(
-                f"conductance/{model}/{name}.h5", functools.partial(store.read_pair, blocks=name in targets)
-            )
-            if pair is None:
-                continue
-            quality.append(_pair_quality(model, name, pair))
-            if name in targets:
-                profiles[model, name] = Profile(_conductance_profile(pair), _importance(alignment.get(model), name))
-    unmatched = reader.table("accuracy_unmatched.csv")
+    alignment = _by_model(reader, models, "alignment", store.read_alignment)
+    quality, profiles = _pairs(reader, models, datasets, targets, alignment)
     return Run(
         models=tuple(_model(name, reader.get(f"models/{name}.json", store.read_json)) for name in models),
         datasets=tuple(cards),
         targets=tuple(targets),
         rankings={name: rankings[name][rankings[name]["model"].isin(set(models))] for name in targets},
         facts={name: reader.get(f"ranking/{name}.answer.json", store.read_json) or {} for name in targets},
-        weights={
-            name: reader.table(f"ranking/{name}.weights.csv", ["model", "source", "dcd", "weight"]) for name in targets
-        },
-        accuracy=reader.table("accuracy.csv", ["model", "dataset", "acc1", "n", "origin"]),
-        unmatched=len(unmatched),
-        metrics=reader.table("evaluation/metrics.csv", ["method", "target", "metric", "value"]),
-        summary=reader.table(
-            "evaluation/summary.csv", ["method", "metric", "mean", "ci_low", "ci_high", "higher_is_better"]
-        ),
-        differences=reader.table(
-            "evaluation/differences.csv",
-            ["method", "reference", "metric", "mean", "ci_low", "ci_high", "won", "tied", "lost"],
-        ),
-        pairs=reader.table("pairs.csv", ["stage", "model", "dataset", "status", "reason", "seconds"]),
-        quality=tuple(quality),
+        weights={name: reader.table(f"ranking/{name}.weights.csv", TABLES["weights"]) for name in targets},
+        accuracy=reader.table("accuracy.csv", TABLES["accuracy"]),
+        unmatched=len(reader.table("accuracy_unmatched.csv")),
+        metrics=reader.table("evaluation/metrics.csv", TABLES["metrics"]),
+        summary=reader.table("evaluation/summary.csv", TABLES["summary"]),
+        differences=reader.table("evaluation/differences.csv", TABLES["differences"]),
+        pairs=reader.table("pairs.csv", TABLES["pairs"]),
+        quality=quality,
         alignment=alignment,
-        divergences=divergences,
+        divergences=_by_model(reader, models, "dcd", store.read_dcd),
         profiles=profiles,
         timings=_timings(Path(benchmarks) if benchmarks else None),
         unreadable=reader.unreadable,
     )
+
+
+def _by_model(reader: _Reader, models: Sequence[str], folder: str, read: Any) -> dict[str, Any]:
+    """Model -> content of its file in a folder, of those that have one."""
+    found = {model: reader.get(f"{folder}/{model}.h5", read) for model in models}
+    return {model: content for model, content in found.items() if content is not None}
+
+
+def _pairs(
+    reader: _Reader,
+    models: Sequence[str],
+    datasets: Sequence[str],
+    targets: Sequence[str],
+    alignment: Mapping[str, store.Alignment],
+) -> tuple[tuple[PairQuality, ...], dict[tuple[str, str], Profile]]:
+    """How each pair was computed, and the profiles of the targets."""
+    quality, profiles = [], {}
+    for model in models:
+        for name in datasets:
+            read = functools.partial(store.read_pair, blocks=name in targets)
+            pair = reader.get(f"conductance/{model}/{name}.h5", read)
+            if pair is None:
+                continue
+            quality.append(_pair_quality(model, name, pair))
+            if name in targets:
+                profiles[model, name] = Profile(_conductance_profile(pair), _importance(alignment.get(model), name))
+    return tuple(quality), profiles
 
 
 def _importance(alignment: store.Alignment | None, dataset: str) -> np.ndarray | None:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vlmrank.report.answer import bounds, known_accuracy, pooled_divergence, reorder
+from vlmrank.report.answer import known_accuracy
 from vlmrank.report.collect import Run, part_columns
+from vlmrank.report.distances import pooled_divergence, reorder
 from vlmrank.report.names import method_group, method_label, metric_label
+from vlmrank.report.picks import bounds
 
 LEVELS = 255
 REASONS = 6  # sources named in a model's explanation
