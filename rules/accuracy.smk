@@ -22,7 +22,9 @@ if is_head_process(workflow):
 
 
 MEASURED = [
-    name for name, row in DATASETS.items() if config["accuracy"]["measure"] and (row.role == "source" or row.test)
+    name
+    for name, row in DATASETS.items()
+    if row.kind == packs.PACKED_KIND or (config["accuracy"]["measure"] and (row.role == "source" or row.test))
 ]
 
 
@@ -32,6 +34,7 @@ if MEASURED:
         input:
             model="<results>/models/{model}.json",
             datasets=expand("<results>/datasets/{dataset}.json", dataset=MEASURED),
+            packs=packs_of,
         output:
             expand("<results>/accuracy/{{model}}/{dataset}.json", dataset=MEASURED),
         log:

@@ -27,9 +27,10 @@ from vlmrank.workflow.snakemake_patch import (
     outputs_so_far,
 )
 from vlmrank.store import ResultStore, read_json
+from vlmrank.store import packs
 from vlmrank.store.leases import acquire_run_lock
 from vlmrank.workflow.code_hash import code_hash
-from vlmrank.workflow import again, fingerprint, input_checks, integrity, objectives, partitions, paths
+from vlmrank.workflow import again, fingerprint, input_checks, integrity, objectives, packed, partitions, paths
 
 
 class InputError(WorkflowError):
@@ -56,7 +57,11 @@ SETTINGS = checked(paths.normal_paths, SETTINGS)
 config.clear()
 config.update(SETTINGS)
 MODELS = {row.model: row for row in checked(sheets.read_models, config["models"], schema("models"))}
-DATASETS = {row.dataset: row for row in checked(sheets.read_datasets, config["datasets"], schema("datasets"))}
+PACKS = [checked(packs.read_pack, path) for path in checked(packs.find_packs, config["packs"])]
+DATASETS = {
+    row.dataset: row
+    for row in checked(sheets.read_datasets, config["datasets"], schema("datasets"), packed.rows_of(PACKS))
+}
 SOURCES = [name for name, row in DATASETS.items() if row.role == "source"]
 GROUPS_OF_SIBLINGS = {name: row.group for name, row in DATASETS.items() if row.group}
 TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
@@ -134,6 +139,15 @@ def own(name):
 
 def sources_of(target):
     return sheets.sources_for(DATASETS[target], list(DATASETS.values()))
+
+
+def at_hand(names):
+    """How many of these datasets have images here; the others come from packs and cost nothing."""
+    return max(1, sum(DATASETS[own(name)].kind != packs.PACKED_KIND for name in names))
+
+
+def packs_of(wildcards):
+    return packed.packs_for(MODELS[wildcards.model], PACKS)
 
 
 def of_models(pattern, **wildcards):

@@ -37,6 +37,7 @@ for number, (models, chunk) in enumerate(CHUNKS):
         input:
             model="<results>/models/{model}.json",
             datasets=expand("<results>/datasets/{dataset}.json", dataset=[own(name) for name in chunk]),
+            packs=packs_of,
         output:
             expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=chunk),
         log:
@@ -50,8 +51,8 @@ for number, (models, chunk) in enumerate(CHUNKS):
             TORCH
         resources:
             gpu=GPUS,
-            mem_mb=conductance_needs(len(chunk), "memory_mb"),
-            runtime=conductance_needs(len(chunk), "minutes"),
+            mem_mb=conductance_needs(at_hand(chunk), "memory_mb"),
+            runtime=conductance_needs(at_hand(chunk), "minutes"),
         params:
             datasets=chunk,
             options=identity.deciding_options(config["conductance"]),

@@ -16,6 +16,7 @@ def main(snakemake) -> None:
         threads=snakemake.threads,
         given=given(snakemake.resources),
         say=announce,
+        packs=snakemake.input.packs,
     )
     compute_conductance(
         read_json(snakemake.input.model),

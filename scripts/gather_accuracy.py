@@ -16,8 +16,8 @@ def main(snakemake) -> None:
     measured = ((model, dataset) for model in params.models for dataset in params.measured)
     for (model, dataset), path in zip(measured, snakemake.input.measured, strict=True):
         found = read_json(path)
-        if judge(found, cards[dataset], max_lost=params.max_lost)[0] == OK and found["n"]:
-            rows.append((model, dataset, found["acc1"], found["n"], "measured"))
+        if judge(found, cards[dataset], max_lost=params.max_lost)[0] == OK and found["acc1"] is not None:
+            rows.append((model, dataset, found["acc1"], found["n"], found.get("origin", "measured")))
             classes += [(model, dataset, name, acc, n) for name, (acc, n) in found["per_class"].items()]
     accuracy = pd.DataFrame(rows, columns=["model", "dataset", "acc1", "n", "origin"])
     names = snakemake.input.names[0] if snakemake.input.names else None

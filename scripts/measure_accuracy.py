@@ -15,6 +15,7 @@ def main(snakemake) -> None:
         threads=snakemake.threads,
         given=given(snakemake.resources),
         say=announce,
+        packs=snakemake.input.packs,
     )
     measure_accuracies(
         read_json(snakemake.input.model),

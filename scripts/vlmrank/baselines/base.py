@@ -7,6 +7,7 @@ target, D draws of the target's images, C_t classes of dataset t.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,8 +141,9 @@ class View:
 
     @property
     def random(self) -> np.random.Generator:
-        """A generator that depends on the seed and the target only."""
-        return np.random.default_rng([self.seed, self.target])
+        """A generator that depends on the seed and the target's name only, so that further datasets change nothing."""
+        name = hashlib.sha256(self._evidence.datasets[self.target].encode()).digest()
+        return np.random.default_rng([self.seed, int.from_bytes(name[:8], "big")])
 
     @property
     def source_accuracy(self) -> np.ndarray:

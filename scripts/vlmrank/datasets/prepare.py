@@ -19,6 +19,7 @@ from vlmrank.datasets.sources import read_source
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.store import FAILED, OK
 from vlmrank.store.file_hashes import FileHashes
+from vlmrank.store.packs import PACKED_KIND, read_pack
 
 DEFAULT_DRAW = Draw()
 logger = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ def prepare_dataset(
         "reason": "",
     }
     try:
+        if cells.kind == PACKED_KIND:
+            return {**card, **read_pack(cells.path).datasets[cells.dataset], "dataset": cells.dataset, "role": cells.role}
         _fill(card, cells, draw, cache)
     except VlmrankError as error:
         card.update(status=FAILED, reason=str(error))

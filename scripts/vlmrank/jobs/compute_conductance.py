@@ -11,7 +11,8 @@ from typing import Any
 from vlmrank.errors import RUN_AGAIN, FailedPair, VlmrankError
 from vlmrank.jobs.pool import Card, JobSettings, Place, Stage, run_stage
 from vlmrank.store import FAILED, Pair, ResultStore, read_pair, write_pair
-from vlmrank.store.identities import pair_identity, row_family
+from vlmrank.store.identities import TEXT_PACKAGES, deciding_options, pair_identity, row_family, versions
+from vlmrank.store.packs import read_pack, why_missing
 from vlmrank.store.rows import known_rows
 
 RELATIVES = 8  # pairs of a family that are looked through for known rows
@@ -79,6 +80,20 @@ class ConductanceStage(Stage):
         anew = {"seconds": 0.0, "attributed_anew": 0, "predicted_anew": 0, "seed": dataset.get("seed", 0)}
         attributes = {**known.attributes, **anew, "identity": identity}
         return replace(known, failed_images=failed, attributes=attributes)
+
+    def unpack(self, identity: str, dataset: Card, output: Place, packs: Sequence[Place]) -> str:
+        settings = {
+            "options": deciding_options(self.options),
+            "code": self.code,
+            "versions": versions(TEXT_PACKAGES),
+        }
+        try:
+            found = [read_pack(path) for path in packs]
+            if any(pack.take(identity, output, **self.names(dataset)) for pack in found):
+                return ""
+        except VlmrankError as error:
+            return str(error)
+        return why_missing(found, self.model, dataset, settings)
 
     def kept(self, identity: str, dataset: Card) -> None:
         self.results.relate(identity, row_family(self.model, dataset, self.options, self.code))

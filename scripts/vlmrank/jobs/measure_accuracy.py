@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vlmrank.accuracy.measured import failed_result, lost_for_now, measure_accuracy
-from vlmrank.errors import FailedPair, reason_of
+from vlmrank.errors import FailedPair, VlmrankError, reason_of
 from vlmrank.jobs.pool import Card, JobSettings, Place, Stage, run_stage
 from vlmrank.store import OK, write_json
 from vlmrank.store.identities import accuracy_identity
+from vlmrank.store.packs import read_pack
 
 
 def measure_accuracies(model: Card, datasets: Sequence[Card], outputs: Sequence[Place], settings: JobSettings) -> None:
@@ -37,7 +38,24 @@ class AccuracyStage(Stage):
         return accuracy_identity(self.model, dataset, {"precision": self.settings.precision}, self.settings.code)
 
     def settled(self, dataset: Card) -> dict[str, Any] | None:
+        if dataset.get("packed"):
+            return self.packed(dataset["dataset"])
         return None if dataset.get("test") else failed_result("there are no labelled images", status=OK)
+
+    def packed(self, source: str) -> dict[str, Any]:
+        """The accuracy that a pack of this model knows on a source."""
+        try:
+            packs = [read_pack(path) for path in self.settings.packs]
+        except VlmrankError as error:
+            return failed_result(str(error))
+        known = next(
+            (pack.accuracy[source] for pack in packs if pack.is_of(self.model) and source in pack.accuracy), None
+        )
+        if known is None:
+            return failed_result(
+                f"the source {source} comes from a pack, and no pack knows this model's accuracy on it"
+            )
+        return {**failed_result("", status=OK), **known}
 
     def compute(self, loaded: Any, work: Iterator[tuple[str, Card]]) -> Iterator[tuple[str, dict[str, Any]]]:
         for identity, dataset in work:

@@ -43,6 +43,7 @@ class JobSettings:
     threads : for torch.
     given : what the scheduler gave: `gpus`, `memory_mb` and `minutes` (the time limit), as far as known.
     say : takes a line for each result: what was done, and what is left.
+    packs : pack files of this model (`vlmrank.store.packs`).
     """
 
     store: Place
@@ -53,10 +54,11 @@ class JobSettings:
     threads: int = 1
     given: Mapping[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda line: None
+    packs: Sequence[Place] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Any], **given: Any) -> JobSettings:
-        """The settings that a configuration names, and those `given` (code, threads, given, say)."""
+        """The settings that a configuration names, and those `given` (code, threads, given, say, packs)."""
         return cls(
             store=config["store"] or f"{config['results']}/store",
             cache=config["cache"],
@@ -116,6 +118,10 @@ class Stage(ABC):
     def lacks(self, dataset: Card) -> str:
         """Why a dataset that is fit for use cannot be used here, or an empty text."""
         return ""
+
+    def unpack(self, identity: str, dataset: Card, output: Place, packs: Sequence[Place]) -> str:
+        """Take the result of a source that comes from a pack, or say why that cannot be done."""
+        return f"the source {dataset['dataset']} comes from a pack, which holds no images"
 
     def is_whole(self, result: Any, dataset: Card) -> bool:
         """Whether a good result is of all that it is to be of; else it is not kept in the store."""
@@ -208,8 +214,17 @@ class _Pool:
                 if whole is not None:
                     self.put(whole, dataset, output)
                     self.publish(identity, dataset, output)
+                elif dataset.get("packed"):
+                    self.unpack(identity, dataset, output)
                 else:
                     self.waiting.setdefault(identity, []).append((dataset, output))
+
+    def unpack(self, identity: str, dataset: Card, output: Place) -> None:
+        reason = self.stage.unpack(identity, dataset, output, self.settings.packs)
+        if reason:
+            self.fail(dataset, output, reason, identity)
+        else:
+            self.done(dataset, "taken from its pack")
 
     def publish(self, identity: str, dataset: Card, output: Place) -> None:
         self.results.publish(identity, output)

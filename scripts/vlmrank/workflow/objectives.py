@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vlmrank.datasets.sources import HUB, brings_names
+from vlmrank.store.packs import PACKED_KIND
 from vlmrank.workflow.sheets import DatasetRow
 
 TWIN = "@embedding"  # no name in a sheet holds @
@@ -23,7 +24,7 @@ def has_names(row: DatasetRow, made: Callable[[str], bool] = lambda path: False)
     row : of the datasets sheet.
     made : whether the workflow itself will make a path; such datasets have names.
     """
-    if row.classes or row.kind == "torchvision":
+    if row.classes or row.kind in ("torchvision", PACKED_KIND):
         return True
     places = [place for place in (row.path, row.test) if place]
     return any(place.startswith(HUB) or made(place) or brings_names(row.kind, place) for place in places)

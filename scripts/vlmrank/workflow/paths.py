@@ -37,6 +37,7 @@ def normal_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {**config, "accuracy": dict(config["accuracy"])}
     for section, names in ((found, PATHS), (found["accuracy"], ACCURACY_PATHS)):
         section.update({name: normal_path(section[name]) for name in names if section.get(name)})
+    found["packs"] = [normal_path(place) for place in found.get("packs") or ()]
     tables = found["accuracy"].get("tables") or []
     found["accuracy"]["tables"] = [{**table, "path": normal_path(table["path"])} for table in tables]
     here, results = Path.cwd(), Path(found["results"]).absolute()

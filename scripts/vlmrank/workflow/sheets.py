@@ -187,9 +187,16 @@ def _place_dataset(row: DatasetRow) -> DatasetRow:
     return replace(row, **paths)
 
 
-def read_datasets(path: str | Path, schema: Mapping[str, Any]) -> list[DatasetRow]:
-    """The rows of a datasets sheet, in order; raises as `read_models` does, and where there is no source to rank by."""
+def read_datasets(path: str | Path, schema: Mapping[str, Any], packed: Sequence[DatasetRow] = ()) -> list[DatasetRow]:
+    """The rows of a datasets sheet, in order, then those of the sources of packs (`packed`) that it does not name.
+
+    Raises
+    ------
+    VlmrankError : as of `read_models`, or there is no source to rank by.
+    """
     rows = [_place_dataset(DatasetRow(**row)) for row in _read_sheet(path, schema)]
+    own = {row.dataset.casefold() for row in rows}
+    rows += [row for row in packed if row.dataset.casefold() not in own]
     for row in rows:
         if row.dataset.endswith(RESERVED):
             raise VlmrankError(
