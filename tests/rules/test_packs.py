@@ -19,7 +19,7 @@ TABLES = ("ranking/t.csv", "ranking/t.weights.csv", "accuracy.csv", "accuracy_pe
 EVALUATION = ("metrics", "summary", "differences", "calibration")
 
 
-@pytest.mark.parametrize("kind", ["directional", "coverage", "kl"])
+@pytest.mark.parametrize("kind", ["subspace", "coverage", "kl"])
 def test_packs_rank_as_the_images_do(tmp_path, kind):
     first = Workspace(tmp_path / "images")
     make_zoo(first.folder, ["A", "B"], ["c1", "c2", "t"])
