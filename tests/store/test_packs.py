@@ -8,7 +8,8 @@ import pytest
 from tiny_zoo import make_dataset, make_model
 
 from vlmrank.cli.command_line import main
-from vlmrank.datasets.prepare import prepare_dataset
+from vlmrank.datasets.draw import Draw
+from vlmrank.datasets.prepare import DatasetCells, prepare_dataset
 from vlmrank.errors import VlmrankError
 from vlmrank.jobs import pool
 from vlmrank.jobs.compute_conductance import compute_conductance
@@ -39,7 +40,7 @@ def packed(tmp_path_factory):
     (folder / "config.yaml").write_text(config + "conductance: {points: 2, device: cpu}\nimages: {per_dataset: 4}\n")
     results = folder / "results"
     cards = [
-        prepare_dataset(**row.values(), images=4, predictions=6)
+        prepare_dataset(DatasetCells(**row.values()), Draw(images=4, predictions=6))
         for row in read_datasets(folder / "datasets.tsv", read_schema("schemas/datasets.schema.yaml"))
     ]
     write_json(results / "models/A.json", model)
@@ -63,7 +64,9 @@ def options(**changed):
 def unpack(folder, model=None, datasets=SOURCES, files=None, code="code", **changed):
     """The pair of each source as a run with the pack, but no images, has it."""
     cards = [
-        prepare_dataset(name, "source", packs.PACKED_KIND, str(folder / "packs/A.vlmpack"), images=9)
+        prepare_dataset(
+            DatasetCells(name, "source", packs.PACKED_KIND, str(folder / "packs/A.vlmpack")), Draw(images=9)
+        )
         for name in datasets
     ]
     assert all(card["status"] == "ok" for card in cards), cards[0]["reason"]
@@ -117,7 +120,7 @@ def test_what_does_not_fit_is_a_row_with_its_reason(packed, changed, told):
 
 
 def test_accuracies_come_along(packed):
-    cards = [prepare_dataset(name, "source", "pack", str(packed / "packs/A.vlmpack")) for name in SOURCES]
+    cards = [prepare_dataset(DatasetCells(name, "source", "pack", str(packed / "packs/A.vlmpack"))) for name in SOURCES]
     files = packs.find_packs([str(packed / "packs/A.vlmpack")])
     outputs = [packed / "other" / f"{name}.json" for name in SOURCES]
     model = read_json(packed / "results/models/A.json")

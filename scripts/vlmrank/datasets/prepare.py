@@ -105,7 +105,12 @@ def prepare_dataset(
     }
     try:
         if cells.kind == PACKED_KIND:
-            return {**card, **read_pack(cells.path).datasets[cells.dataset], "dataset": cells.dataset, "role": cells.role}
+            return {
+                **card,
+                **read_pack(cells.path).datasets[cells.dataset],
+                "dataset": cells.dataset,
+                "role": cells.role,
+            }
         _fill(card, cells, draw, cache)
     except VlmrankError as error:
         card.update(status=FAILED, reason=str(error))
