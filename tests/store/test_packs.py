@@ -65,7 +65,7 @@ def unpack(folder, model=None, datasets=SOURCES, files=None, code="code", **chan
     """The pair of each source as a run with the pack, but no images, has it."""
     cards = [
         prepare_dataset(
-            DatasetCells(name, "source", packs.PACKED_KIND, str(folder / "packs/A.vlmpack")), Draw(images=9)
+            DatasetCells(name, "source", str(folder / "packs/A.vlmpack"), packs.PACKED_KIND), Draw(images=9)
         )
         for name in datasets
     ]
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_a_row_with_its_reason(packed, changed, told):
 
 
 def test_accuracies_come_along(packed):
-    cards = [prepare_dataset(DatasetCells(name, "source", "pack", str(packed / "packs/A.vlmpack"))) for name in SOURCES]
+    cards = [prepare_dataset(DatasetCells(name, "source", str(packed / "packs/A.vlmpack"), "pack")) for name in SOURCES]
     files = packs.find_packs([str(packed / "packs/A.vlmpack")])
     outputs = [packed / "other" / f"{name}.json" for name in SOURCES]
     model = read_json(packed / "results/models/A.json")
