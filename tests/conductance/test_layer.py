@@ -1,19 +1,16 @@
+"""The public function: the formula, its oracles, completeness, and what it refuses."""
+
 import numpy as np
-import open_clip
 import pytest
 import torch
+from conductance_problem import RULES, problem, resnet, vit
 from torch import nn
 
-from vlmrank.conductance.accumulate import cached_panel_sum, panel_sum
-from vlmrank.conductance.adaptive import Refinement, refine_conductance
 from vlmrank.conductance.captum_engine import captum_conductance
 from vlmrank.conductance.layer import layer_conductance
-from vlmrank.conductance.quadrature import chebyshev_nodes, path_positions, stieltjes_matrix, uniform_curve
-from vlmrank.errors import FailedPair, VlmrankError
-from vlmrank.models.blocks import Block, visual_blocks
-
-torch.set_num_threads(1)
-RULES = ("clenshaw-curtis", "secant", "trapezoid", "left")
+from vlmrank.conductance.quadrature import path_positions
+from vlmrank.errors import VlmrankError
+from vlmrank.models.blocks import Block
 
 
 class Relu(nn.Module):
@@ -47,35 +44,6 @@ def test_three_neurons_by_hand():
         np.testing.assert_allclose(result.blocks["hidden"], [[8.0, 2.0, 1.0]], rtol=0, atol=gap)
         np.testing.assert_allclose(result.score, [[11.0, 0.0]], rtol=0, atol=1e-12)
         np.testing.assert_allclose(result.delta, [[0.0]], rtol=0, atol=2 * gap)
-
-
-def vit(**vision):
-    torch.manual_seed(0)
-    config = {"image_size": 32, "patch_size": 8, "width": 24, "layers": 3, "head_width": 12, **vision}
-    text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-    return open_clip.CLIP(16, config, text).double().eval().visual
-
-
-def resnet():
-    torch.manual_seed(0)
-    net = vit(layers=[1, 2, 1, 1], width=8, head_width=16, patch_size=None)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-    return net
-
-
-def problem(net, images=3):
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(images, 3, 32, 32, generator=generator, dtype=torch.float64)
-    baseline = torch.full_like(x, -1.5)
-    directions = torch.randn(images, 16, generator=generator, dtype=torch.float64)
-
-    def scalar(embedding, rows):
-        return 10 * (nn.functional.normalize(embedding, dim=-1) * directions[rows]).sum(-1)
-
-    return net, visual_blocks(net), x, baseline, scalar
 
 
 def slow_formula(net, block, x, baseline, scalar, steps):
@@ -152,157 +120,6 @@ def test_completeness(make, rule, gap):
     np.testing.assert_allclose(result.delta / change.abs().max(), 0, atol=gap)
     if rule == "secant":  # every block sums to the same number, whatever the number of nodes
         np.testing.assert_allclose(result.delta - result.delta[:, :1], 0, atol=1e-11)
-
-
-def test_secant_means_of_the_nodes_serve_other_heads():
-    net, blocks, x, baseline, scalar = problem(resnet())
-    alphas = path_positions(24, "secant")
-    arguments = {"scalar": scalar, "alphas": alphas, "rule": "secant"}
-    pool = layer_conductance(net, blocks, x, baseline, **arguments)
-    whole = layer_conductance(lambda samples: net(samples), blocks, x, baseline, **arguments)
-    for chunk in (4, 5, 24, 26):
-        part = layer_conductance(lambda samples: net(samples), blocks, x, baseline, chunk_size=chunk, **arguments)
-        for path, values in whole.blocks.items():
-            np.testing.assert_allclose(part.blocks[path], values, rtol=0, atol=1e-11)
-            assert (values - pool.blocks[path]).norm() < 1e-3 * values.norm()
-
-
-def test_a_sharp_attention_pool_is_followed_within_the_steps():
-    net, blocks, x, baseline, scalar = problem(resnet())
-    with torch.no_grad():
-        net.attnpool.q_proj.weight *= 40
-
-    def run(rule, points):
-        arguments = {"scalar": scalar, "alphas": path_positions(points, rule), "rule": rule}
-        return layer_conductance(net, blocks, x, baseline, **arguments)
-
-    fine, coarse, plain = run("secant", 200), run("secant", 6), run("trapezoid", 6)
-    size = torch.stack([values.abs().sum(-1) for values in fine.blocks.values()], -1)
-    assert (coarse.delta.abs() / size).max() < 0.1 * (plain.delta.abs() / size).max()
-
-
-def test_secant_beats_the_trapezoid_on_relu():
-    net, blocks, x, baseline, scalar = problem(resnet())
-
-    def run(rule, points):
-        alphas = uniform_curve(path_positions(points, rule))
-        return layer_conductance(net, blocks, x, baseline, scalar=scalar, alphas=alphas, rule=rule).blocks
-
-    reference = run("secant", 400)
-
-    def error(values):
-        return np.mean([(values[p] - reference[p]).norm() / reference[p].norm() for p in reference])
-
-    assert error(run("secant", 24)) < 0.7 * error(run("trapezoid", 24))
-
-
-@pytest.mark.parametrize(
-    ("message", "rule"), [("CUDA out of memory", "clenshaw-curtis"), ("can't allocate memory", "secant")]
-)
-def test_out_of_memory_halves_the_chunk_and_loses_nothing(message, rule):
-    net, blocks, x, baseline, scalar = problem(resnet())
-    alphas = path_positions(9, rule)
-    whole = layer_conductance(net, blocks, x, baseline, scalar=scalar, alphas=alphas, rule=rule)
-    passes = []
-
-    class Limited(nn.Module):
-        def __init__(self, limit):
-            super().__init__()
-            self.net, self.limit = net, limit
-
-        def forward(self, samples):
-            if len(samples) > self.limit:
-                raise RuntimeError(f"DefaultCPUAllocator: {message}: you tried to allocate 9 bytes")
-            passes.append(len(samples))
-            return self.net(samples)
-
-    arguments = {"scalar": scalar, "alphas": alphas, "rule": rule, "chunk_size": 23}
-    part = layer_conductance(Limited(6), blocks, x, baseline, **arguments)
-    assert part.chunk_size == 5
-    assert sum(passes) == 30, "no sample ran twice"
-    for path, values in whole.blocks.items():
-        np.testing.assert_allclose(part.blocks[path], values, rtol=0, atol=1e-11)
-    with pytest.raises(FailedPair, match="out of memory with 1 sample"):
-        layer_conductance(Limited(0), blocks, x, baseline, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("pool", "chunk", "passes"),
-    [
-        (True, None, [1, 12, 12, 11]),
-        (True, 5, [5, 5, 5, 5, 5, 5, 5, 1]),
-        (False, None, [4, 11, 12, 12]),
-        (False, 30, [24, 12]),
-        (False, 15, [12, 12, 12]),
-        (False, 8, [8, 7, 8, 7, 8, 7]),
-    ],
-)
-def test_the_secant_rule_runs_each_node_once(pool, chunk, passes):
-    """An attention pool never needs a node again; other heads do not where a pass holds whole images."""
-    net, blocks, x, baseline, scalar = problem(resnet())
-    ran = []
-
-    class Counted(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net if pool else None
-
-        def forward(self, samples):
-            ran.append(len(samples))
-            return net(samples)
-
-    arguments = {"scalar": scalar, "alphas": path_positions(11, "secant"), "rule": "secant"}
-    layer_conductance(Counted(), blocks, x, baseline, chunk_size=chunk, **arguments)
-    assert ran == passes
-
-
-def test_the_chunk_is_cut_to_the_free_memory(monkeypatch):
-    net, blocks, x, baseline, scalar = problem(vit())
-    alphas = path_positions(16)
-    free = layer_conductance(net, blocks, x, baseline, scalar=scalar, alphas=alphas, rule="clenshaw-curtis")
-    monkeypatch.setattr("vlmrank.conductance.passes.budget_bytes", lambda device: 400_000)
-    tight = layer_conductance(net, blocks, x, baseline, scalar=scalar, alphas=alphas, rule="clenshaw-curtis")
-    assert 1 <= tight.chunk_size < free.chunk_size
-
-
-@pytest.mark.parametrize(("shape", "axis", "layout"), [((5, 7), -1, None), ((6, 3, 2), 1, torch.channels_last)])
-def test_panels_in_the_cache_give_the_same_as_on_a_gpu(monkeypatch, shape, axis, layout):
-    monkeypatch.setattr("vlmrank.conductance.accumulate.PIECE", 8)
-    matrix = torch.as_tensor(stieltjes_matrix(chebyshev_nodes(4)))
-    h, g = torch.randn(2, 9, *shape, dtype=torch.float64)
-    if layout is not None:
-        h = h.contiguous(memory_format=layout)
-    cuts = [slice(0, 2), slice(2, 6), slice(6, 9)]
-    for first in (0, 1, 4):
-        expected = panel_sum(matrix, h, g, torch.arange(first, first + 5)[None], axis % h.ndim)
-        for parts in ([(h, g)], [(h[cut], g[cut]) for cut in cuts]):
-            np.testing.assert_allclose(cached_panel_sum(matrix, parts, first, axis), expected, rtol=0, atol=1e-13)
-
-
-def test_memory_does_not_grow_with_the_number_of_nodes():
-    net, blocks, x, baseline, scalar = problem(vit(), images=1)
-    most = {}
-    for points in (16, 64):
-        sizes = []
-
-        def spy(matrix, parts, first, axis, sizes=sizes):
-            sizes.append(sum(len(h) for h, _ in parts))
-            return cached_panel_sum(matrix, parts, first, axis)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("vlmrank.conductance.accumulate.cached_panel_sum", spy)
-            layer_conductance(
-                net,
-                blocks,
-                x,
-                baseline,
-                scalar=scalar,
-                alphas=path_positions(points),
-                rule="clenshaw-curtis",
-                chunk_size=5,
-            )
-        most[points] = max(sizes)
-    assert max(most.values()) <= 5 + 8, "a pass and one unfinished panel"
 
 
 def test_no_gradient_for_weights_and_nothing_left_behind():
@@ -393,53 +210,3 @@ def test_float32_drifts_little_from_float64():
     )
     for path, values in double.blocks.items():
         assert (single.blocks[path] - values).norm() < 2e-5 * values.norm()
-
-
-@pytest.mark.parametrize(
-    ("make", "rule", "tolerance"),
-    [
-        (vit, "clenshaw-curtis", 5e-3),
-        (vit, "trapezoid", 5e-3),
-        (resnet, "secant", 2e-5),
-        (resnet, "trapezoid", 1e-3),
-    ],
-)
-def test_refinement_stops_each_image_where_it_has_settled(make, rule, tolerance):
-    net, blocks, x, baseline, scalar = problem(make())
-    x[1] = baseline[1] + 0.02 * (x[1] - baseline[1])  # a path that is nearly straight needs few points
-    refinement = Refinement(uniform_curve, points=8, tolerance=tolerance, max_points=64)
-    result = refine_conductance(net, blocks, x, baseline, refinement, scalar=scalar, rule=rule)
-    settled = result.points < 64
-    assert (result.error[settled] < tolerance).all() and result.points[1] < result.points.max() <= 64
-    assert len(result.alphas) == result.points.max() + 1
-    for k in range(len(x)):
-        points = int(result.points[k])
-        degrees = (points,) if rule == "clenshaw-curtis" else None
-        alphas = path_positions(points, rule, degrees)
-        if rule == "clenshaw-curtis" and points > 8:
-            continue  # one panel of a high degree, where layer_conductance would take several
-        alone = layer_conductance(
-            net,
-            blocks,
-            x[k : k + 1],
-            baseline[:1],
-            scalar=lambda e, r, k=k: scalar(e, r + k),
-            alphas=alphas,
-            rule=rule,
-        )
-        for path, values in result.blocks.items():
-            np.testing.assert_allclose(values[k], alone.blocks[path][0], rtol=0, atol=1e-10)
-
-
-def test_refinement_runs_no_node_twice():
-    net, blocks, x, baseline, scalar = problem(vit(), images=2)
-    count = []
-
-    def forward(samples):
-        count.append(len(samples))
-        return net(samples)
-
-    refinement = Refinement(uniform_curve, points=4, tolerance=1e-12, max_points=32)
-    result = refine_conductance(forward, blocks, x, baseline, refinement, scalar=scalar)
-    assert result.points.tolist() == [32, 32] and sum(count) == 2 * 33
-    assert (result.error < 1e-3).all()
