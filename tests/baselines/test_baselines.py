@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from vlmrank import metrics
-from vlmrank.baselines import Evidence, View, language
+from vlmrank.baselines import Evidence, View, modelgpt, swab
 from vlmrank.baselines.transferability import few_shot_accuracy, labelled_scores, leep_score, nce_score
 
 REFERENCE = Path(os.environ.get("VLMRANK_REFERENCE", "../shared/reference"))
@@ -104,7 +104,7 @@ def test_modelgpt_prints_what_lovm_prints(names):
     found = []
     for target in range(accuracy.shape[1]):
         sources = [index for index in range(accuracy.shape[1]) if index != target]
-        score = language.predict_by_features(features[:, [*sources, target]], accuracy[:, sources])
+        score = modelgpt.predict_by_features(features[:, [*sources, target]], accuracy[:, sources])
         truth = accuracy[:, target]
         recall = metrics.topk_recall_score(truth=truth, score=score)
         found.append((recall, metrics.common_top5_tau_score(truth=truth, score=score)))
@@ -189,7 +189,7 @@ def test_swab_ranks_are_those_of_the_authors_code():
     similarity, accuracy, *_ = swab_recipe()
     for target, figures in enumerate(SWAB_RANKS):
         sources = others(target)
-        found = language.transported_ranks(
+        found = swab.transported_ranks(
             [similarity[source][target] for source in sources], [accuracy[source] for source in sources]
         )
         np.testing.assert_allclose(found, figures, atol=2e-6)
@@ -203,7 +203,7 @@ def plain_and_bridged():
     bridged = np.zeros((models, datasets, datasets, 5))
     for model in range(models):
         gaps = [
-            language.modality_gap(
+            swab.modality_gap(
                 np.concatenate(image[model][d]),
                 np.repeat(np.arange(len(image[model][d])), 9),
                 text[model][d],
@@ -212,15 +212,15 @@ def plain_and_bridged():
             for d in range(datasets)
         ]
         for d in range(datasets):
-            found = language.text_features(text[model][d], classifier[model][d], sigma=0.0)
-            plain[model, d] = [found[name] for name in language.TEXT_FEATURES]
+            found = modelgpt.text_features(text[model][d], classifier[model][d], sigma=0.0)
+            plain[model, d] = [found[name] for name in modelgpt.TEXT_FEATURES]
             for held in range(datasets):
                 sources = others(held, d)
-                gap = language.predicted_gaps(
+                gap = swab.predicted_gaps(
                     [similarity[s][d] for s in sources], [gaps[s] for s in sources], classes=len(classifier[model][d])
                 )
-                found = language.bridged_features(text[model][d], classifier[model][d], gap, sigma=0.0)
-                bridged[model, held, d] = [found[name] for name in language.TEXT_FEATURES]
+                found = swab.bridged_features(text[model][d], classifier[model][d], gap, sigma=0.0)
+                bridged[model, held, d] = [found[name] for name in modelgpt.TEXT_FEATURES]
     return plain, bridged
 
 
@@ -236,7 +236,7 @@ def test_swab_features_and_borda_counts_are_those_of_the_authors_code():
         sources = others(target)
         columns = [*sources, target]
         reference = np.repeat(accuracy[:, :1], 5, axis=1)[..., None]
-        ranks = language.transported_ranks(
+        ranks = swab.transported_ranks(
             [similarity[source][target] for source in sources], [class_accuracy[source] for source in sources]
         )
         for features, one, two in (
@@ -244,15 +244,15 @@ def test_swab_features_and_borda_counts_are_those_of_the_authors_code():
             (bridged[:, target][:, columns], "swab_m", "swab"),
         ):
             with_reference = np.concatenate([reference, features], axis=2)
-            score = language.predict_by_features(with_reference, accuracy[:, sources])
-            np.testing.assert_allclose(language.borda_count(score), SWAB_BORDA[one][target], atol=1e-9)
-            np.testing.assert_allclose(language.borda_count(score, ranks), SWAB_BORDA[two][target], atol=1e-9)
+            score = modelgpt.predict_by_features(with_reference, accuracy[:, sources])
+            np.testing.assert_allclose(swab.borda_count(score), SWAB_BORDA[one][target], atol=1e-9)
+            np.testing.assert_allclose(swab.borda_count(score, ranks), SWAB_BORDA[two][target], atol=1e-9)
 
 
 def test_language_methods_by_their_views():
     similarity, class_accuracy, *_ = swab_recipe()
     plain, bridged = plain_and_bridged()
-    names = language.TEXT_FEATURES
+    names = modelgpt.TEXT_FEATURES
     data = Evidence(
         models=[f"m{index}" for index in range(7)],
         datasets=list("abcde"),
@@ -263,24 +263,24 @@ def test_language_methods_by_their_views():
         text_features={name: plain[..., index] for index, name in enumerate(names)},
         bridged_features={name: bridged[..., index] for index, name in enumerate(names)},
     )
-    for method in language.METHODS:
+    for method in swab.METHODS:
         score = method.score(View(data, 1, others(1), method.looks_at))
         assert np.isfinite(score).all(), method.name
-    named = {method.name: method for method in language.METHODS}
-    found = named["swab_transport"].score(View(data, 1, others(1), language.SEES))
+    named = {method.name: method for method in swab.METHODS}
+    found = named["swab_transport"].score(View(data, 1, others(1), swab.SEES))
     np.testing.assert_allclose(found, SWAB_RANKS[1], atol=2e-6)
 
 
 def test_transported_ranks_without_related_classes_or_with_gaps_in_the_table():
     rng = np.random.default_rng(0)
     far = [np.full((3, 2), 0.1)]
-    assert language.transported_ranks(far, [rng.random((4, 3))]) is None
+    assert swab.transported_ranks(far, [rng.random((4, 3))]) is None
     near = [np.full((3, 2), 0.9)]
     accuracy = np.array([[0.9, 0.8, 0.7], [0.5, np.nan, 0.5], [0.1, 0.2, np.nan], [np.nan] * 3])
-    found = language.transported_ranks(near, [accuracy], mass=1.0)
+    found = swab.transported_ranks(near, [accuracy], mass=1.0)
     assert found[0] > found[1] > found[2]
     assert np.isnan(found[3])
 
 
 def test_borda_shares_places_of_ties():
-    np.testing.assert_allclose(language.borda_count(np.array([0.3, 0.3, 0.9, np.nan])), [2.5, 2.5, 4.0, 1.0], atol=0)
+    np.testing.assert_allclose(swab.borda_count(np.array([0.3, 0.3, 0.9, np.nan])), [2.5, 2.5, 4.0, 1.0], atol=0)

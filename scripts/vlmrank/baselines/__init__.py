@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vlmrank.baselines import committee, controls, estimates, language
+from vlmrank.baselines import committee, controls, estimates, modelgpt, swab
 from vlmrank.baselines import predictions as direct
 from vlmrank.baselines import source_accuracy as history
 from vlmrank.baselines import transferability as labelled
@@ -34,7 +34,8 @@ def all_methods(*, kappa: float = 0.6, shrink: float = 1.0, fuse: float = 2.0) -
         *ours.methods(kappa=kappa, shrink=shrink, fuse=fuse),
         *(one for peer in WITHOUT_LABELS for one in (peer, with_average_rank(peer))),
         *history.METHODS,
-        *language.METHODS,
+        *swab.METHODS,
+        *modelgpt.METHODS,
         *labelled.METHODS,
         *controls.METHODS,
     )

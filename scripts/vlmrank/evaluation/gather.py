@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmrank.baselines import language
+from vlmrank.baselines import modelgpt, swab
 from vlmrank.baselines.statistics import unlabelled_statistics
 from vlmrank.baselines.transferability import labelled_scores
 from vlmrank.errors import RUN_AGAIN, VlmrankError
@@ -233,27 +233,27 @@ def _texts(
     size = len(names)
     own = [("group", groups[name]) if groups.get(name) else ("dataset", name) for name in names]
     known = [index for index, name in enumerate(names) if name in features and len(features[name].captions) > 1]
-    plain = {name: np.full(size, np.nan) for name in language.TEXT_FEATURES}
-    bridged = {name: np.full((size, size), np.nan) for name in language.TEXT_FEATURES}
+    plain = {name: np.full(size, np.nan) for name in modelgpt.TEXT_FEATURES}
+    bridged = {name: np.full((size, size), np.nan) for name in modelgpt.TEXT_FEATURES}
     gaps = {}
     for index in known:
         one = features[names[index]]
-        for name, value in language.text_features(one.captions, one.class_embedding, seed=seed).items():
+        for name, value in modelgpt.text_features(one.captions, one.class_embedding, seed=seed).items():
             plain[name][index] = value
         if len(one.labels) > 1:
-            gaps[index] = language.modality_gap(one.embedding, one.labels, one.captions, one.class_embedding)
+            gaps[index] = swab.modality_gap(one.embedding, one.labels, one.captions, one.class_embedding)
     for held in range(size):
         for index in known:
             sources = [source for source in gaps if own[source] not in (own[held], own[index])]
             if not sources:
                 continue
             one = features[names[index]]
-            gap = language.predicted_gaps(
+            gap = swab.predicted_gaps(
                 [similarity[source][index] for source in sources],
                 [gaps[source] for source in sources],
                 classes=len(one.class_embedding),
             )
-            moved = language.bridged_features(one.captions, one.class_embedding, gap, seed=seed)
+            moved = swab.bridged_features(one.captions, one.class_embedding, gap, seed=seed)
             for name, value in moved.items():
                 bridged[name][held, index] = value
     return plain, bridged

@@ -1,10 +1,10 @@
-"""Peers that look at class names and source accuracies: ModelGPT and SWAB.
+"""SWAB: ModelGPT with the modality gap bridged, and ranks moved from source classes to target classes.
 
-M models, S sources, F features, C_s classes of a source, C_t of the target, P captions a class, D dimensions.
+It looks at class names and source accuracies. M models, S sources, C_s classes of a source, C_t of the target, P
+captions per class, D dimensions.
 
 References
 ----------
-Zohar et al.: LOVM, Language-Only Vision Model Selection, NeurIPS 2023.
 Yi et al.: Bridge the Modality and Capability Gaps in Vision-Language Model Selection (SWAB), NeurIPS 2024.
 """
 
@@ -14,82 +14,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.linear_model import LinearRegression
-from sklearn.metrics import accuracy_score, f1_score
 
 from vlmrank.alignment import ot
-from vlmrank.baselines.base import CLASS_NAMES, SOURCE_ACCURACIES, Method, Unavailable, View, known_mean
+from vlmrank.baselines.base import Method, Unavailable, View
+from vlmrank.baselines.modelgpt import SEES, modelgpt, regression, text_features
 from vlmrank.baselines.source_accuracy import reference_accuracy
 
-TEXT_FEATURES = ("text_f1", "text_accuracy", "class_similarity", "own_closeness", "other_closeness")
-SIGMA = 0.1  # noise added to the captions' embeddings: LOVM
-SIGMA_BRIDGED = 0.15  # SWAB
-THRESHOLD = 0.5  # cosine above which a source class is related to the target: SWAB
-MASS = 0.9  # share of the classes that is transported for the ranks: SWAB
-
-
-def text_features(
-    captions: Sequence[np.ndarray], classifier: np.ndarray, *, sigma: float = SIGMA, seed: int = 0
-) -> dict[str, float]:
-    """ModelGPT's features of a dataset's texts in one model's text tower.
-
-    `text_f1` and `text_accuracy`: captions plus Gaussian noise, classified by the class texts; `class_similarity`: mean
-    over classes of the largest product with another class; `own_closeness` and `other_closeness`: products of the
-    normalised captions with their own class, and the largest mean product with another class.
-
-    Parameters
-    ----------
-    captions : C arrays [P, D], embeddings of the captions of each class.
-    classifier : [C, D], embeddings of the class texts.
-    sigma : standard deviation of the noise.
-    seed : of the noise.
-    """
-    generator = np.random.default_rng(seed)
-    classifier = np.asarray(classifier, np.float64)
-    captions = [np.asarray(values, np.float64) for values in captions]
-    noisy = [values + sigma * generator.standard_normal(values.shape) for values in captions]
-    predicted = np.concatenate([np.argmax(values @ classifier.T, axis=1) for values in noisy])
-    labels = np.repeat(np.arange(len(captions)), [len(values) for values in captions])
-    means = np.stack(
-        [
-            (values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)).mean(axis=0)
-            for values in captions
-        ]
-    )
-    closeness = means @ classifier.T
-    others = np.where(np.eye(len(captions), dtype=bool), -np.inf, closeness)
-    similarity = classifier @ classifier.T
-    np.fill_diagonal(similarity, 0.0)
-    return {
-        "text_f1": float(f1_score(labels, predicted, average="macro")),
-        "text_accuracy": float(accuracy_score(labels, predicted)),
-        "class_similarity": float(similarity.max(axis=0).mean()),
-        "own_closeness": float(np.diag(closeness).mean()),
-        "other_closeness": float(others.max(axis=1).mean()) if len(captions) > 1 else 0.0,
-    }
-
-
-def predict_by_features(features: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
-    """Linear regression of the accuracy minus its mean over a dataset's models, fitted on all sources.
-
-    Parameters
-    ----------
-    features : [M, S + 1, F], the target last.
-    accuracy : [M, S], nan where unknown.
-
-    Returns
-    -------
-    [M], predicted accuracy on the target, relative to the models' mean; nan where a feature of the target is.
-    """
-    centred = accuracy - known_mean(accuracy, axis=0)[None, :]
-    training, answers = features[:, :-1].reshape(-1, features.shape[2]), centred.ravel()
-    usable = np.isfinite(training).all(axis=1) & np.isfinite(answers)
-    asked = np.isfinite(features[:, -1]).all(axis=1)
-    predicted = np.full(len(features), np.nan)
-    if usable.any() and asked.any():
-        fitted = LinearRegression().fit(training[usable], answers[usable])
-        predicted[asked] = fitted.predict(features[asked, -1])
-    return predicted
+SIGMA = 0.15  # noise added to the captions' embeddings
+THRESHOLD = 0.5  # cosine above which a source class is related to the target
+MASS = 0.9  # share of the classes that is transported for the ranks
 
 
 def related_classes(similarity: Sequence[np.ndarray], *, threshold: float = THRESHOLD) -> list[np.ndarray]:
@@ -208,7 +141,7 @@ def bridged_features(
     classifier: np.ndarray,
     gaps: np.ndarray,
     *,
-    sigma: float = SIGMA_BRIDGED,
+    sigma: float = SIGMA,
     seed: int = 0,
 ) -> dict[str, float]:
     """`text_features` of standardised texts, each class's captions moved by its predicted gap, `gaps` [C, D]."""
@@ -240,20 +173,9 @@ def predicted_gaps(similarity: Sequence[np.ndarray], gaps: Sequence[np.ndarray],
     return class_transport(cosine).T @ known * classes
 
 
-def _regression(view: View, *, bridged: bool) -> np.ndarray:
-    features = view.text_features(TEXT_FEATURES, bridged=bridged)
-    reference = np.broadcast_to(reference_accuracy(view)[:, None, None], (*features.shape[:2], 1))
-    return predict_by_features(np.concatenate([features, reference], axis=2), view.source_accuracy)
-
-
-def modelgpt(view: View) -> np.ndarray:
-    """[M] accuracy predicted from text features and the reference accuracy."""
-    return _regression(view, bridged=False)
-
-
 def swab_m(view: View) -> np.ndarray:
     """[M] ModelGPT's regression after the modality gap has been bridged."""
-    return _regression(view, bridged=True)
+    return regression(view, bridged=True)
 
 
 def _ranks(view: View) -> np.ndarray | None:
@@ -288,11 +210,9 @@ def swab(view: View) -> np.ndarray:
         return _borda(view, reference_accuracy(view))
 
 
-SEES = frozenset({CLASS_NAMES, SOURCE_ACCURACIES})
 METHODS = (
     Method("swab", "SWAB", SEES, swab),
     Method("swab_c", "SWAB-C", SEES, swab_c),
     Method("swab_m", "SWAB-M", SEES, swab_m),
     Method("swab_transport", "SWAB, transported ranks alone", SEES, swab_transport),
-    Method("modelgpt", "ModelGPT", SEES, modelgpt),
 )
