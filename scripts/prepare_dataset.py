@@ -3,7 +3,8 @@
 from dataclasses import fields
 
 from vlmrank.datasets.draw import Draw
-from vlmrank.datasets.prepare import DatasetCells, prepare_dataset
+from vlmrank.datasets.items import DatasetCells
+from vlmrank.datasets.prepare import prepare_dataset
 from vlmrank.store import write_json
 from vlmrank.workflow.job_log import announce, job
 

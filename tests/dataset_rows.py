@@ -6,7 +6,8 @@ import tarfile
 from PIL import Image
 
 from vlmrank.datasets.draw import Draw
-from vlmrank.datasets.prepare import DatasetCells, prepare_dataset
+from vlmrank.datasets.items import DatasetCells
+from vlmrank.datasets.prepare import prepare_dataset
 
 
 def picture(shade=0, size=8):

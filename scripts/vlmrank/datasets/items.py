@@ -1,10 +1,23 @@
-"""The images of a dataset as a list of items, before any is decoded."""
+"""A dataset before any of its images is decoded: the cells of its row, and its images as a list of items."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True)
+class DatasetCells:
+    """The cells of a row of the datasets sheet that say what the dataset is; docs/inputs.md describes them."""
+
+    dataset: str
+    role: str
+    path: str
+    kind: str = "folder"
+    test: str = ""
+    classes: str = ""
+    domain: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
 from vlmrank.datasets.draw import Draw, draw_further, draw_images, has_utf8_name, hashed
-from vlmrank.datasets.items import Source
+from vlmrank.datasets.items import DatasetCells, Source
 from vlmrank.datasets.layout import counted, look_like_codes
 from vlmrank.datasets.prompts import CLIP_BENCHMARK, DEFAULT_TEMPLATES, Prompts, clip_benchmark_prompts, read_prompts
 from vlmrank.datasets.sources import read_source
@@ -23,19 +23,6 @@ from vlmrank.store.packs import PACKED_KIND, read_pack
 
 DEFAULT_DRAW = Draw()
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DatasetCells:
-    """The cells of a row of the datasets sheet that say what the dataset is; docs/inputs.md describes them."""
-
-    dataset: str
-    role: str
-    path: str
-    kind: str = "folder"
-    test: str = ""
-    classes: str = ""
-    domain: str = ""
 
 
 @dataclass(frozen=True)

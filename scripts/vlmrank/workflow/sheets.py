@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from vlmrank.datasets.items import DatasetCells
 from vlmrank.datasets.layout import on_disk
 from vlmrank.datasets.prompts import CLIP_BENCHMARK
 from vlmrank.errors import VlmrankError
@@ -52,16 +53,9 @@ class ModelRow:
 
 
 @dataclass(frozen=True)
-class DatasetRow:
+class DatasetRow(DatasetCells):
     """One row of the datasets sheet; `line` is its line in the file."""
 
-    dataset: str
-    role: str
-    path: str
-    kind: str = "folder"
-    test: str = ""
-    classes: str = ""
-    domain: str = ""
     group: str = ""
     line: int = 0
 
@@ -83,7 +77,7 @@ class DatasetRow:
 
     def values(self) -> dict[str, str]:
         """The cells that say what the dataset is; `group` only says whose source it may be."""
-        return {name: value for name, value in asdict(self).items() if name not in ("group", "line")}
+        return {field.name: getattr(self, field.name) for field in fields(DatasetCells)}
 
 
 def _read_sheet(path: str | Path, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
