@@ -73,14 +73,25 @@ def test_a_model_that_cannot_be_used_is_a_row(run):
     lines = []
     rows = run(lines, model={"status": "failed", "reason": "no weights"})
     assert [row["reason"] for row in rows] == ["the model cannot be used: no weights"] * 2
-    assert lines == ["A--one on 2 datasets: FAILED: the model cannot be used: no weights"]
+    assert lines == [], "fetch_model has told it"
+
+
+def test_a_dataset_that_cannot_be_used_is_a_row_and_told_by_the_job_that_prepared_it(run, cards, monkeypatch):
+    lines = []
+    monkeypatch.setitem(cards[1][0], "status", "failed")
+    monkeypatch.setitem(cards[1][0], "reason", "no image")
+    rows = run(lines)
+    assert [row["status"] for row in rows] == ["failed", "ok"]
+    assert rows[0]["reason"] == "the dataset cannot be used: no image"
+    assert not any("no image" in line for line in lines) and "all 2 done" in lines[-1]
 
 
 def test_a_model_that_cannot_be_loaded_is_a_row(run):
     lines = []
     rows = run(lines, model={"path": "gone.safetensors"})
     assert all(row["status"] == "failed" and "gone.safetensors" in row["reason"] for row in rows)
-    assert [line for line in lines if "gone.safetensors" in line] == lines[-1:]  # once, not for each dataset
+    told = [line for line in lines if "gone.safetensors" in line]  # once, not for each dataset
+    assert told == lines[-1:] and told[0].startswith("A--one: FAILED: ")
 
 
 def test_a_model_that_does_not_fit_the_device_is_a_row(run, monkeypatch):

@@ -163,6 +163,17 @@ def test_lines_of_many_writers_reach_the_reader_whole(tmp_path, monkeypatch):
     assert sorted(heard) == sorted(f"{number} {turn} " + "x" * 200 for number in range(4) for turn in range(50))
 
 
+def test_what_several_jobs_of_a_model_fail_for_is_told_once(tmp_path):
+    heard, path = [], tmp_path / "run.log"
+    follower = runlog._Follower(path, heard.append)
+    lines = ["a: FAILED: no weights", "a on x: 0.5", "a: FAILED: no weights", "b: FAILED: no weights", "a on x: 0.5"]
+    path.write_text("".join(f"{line}\n" for line in lines[:2]))
+    follower.drain()
+    path.write_text("".join(f"{line}\n" for line in lines))
+    follower.drain()
+    assert heard == [*lines[:2], *lines[3:]]
+
+
 @pytest.mark.parametrize(
     ("body", "told", "logged"),
     [

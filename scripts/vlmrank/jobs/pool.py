@@ -8,6 +8,7 @@ a row with the reason, and takes no other result down.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from abc import ABC, abstractmethod
@@ -27,6 +28,7 @@ from vlmrank.text import plural
 Card = Mapping[str, Any]
 Place = str | os.PathLike[str]
 TAKEN = "taken from the store"
+logger = logging.getLogger("vlmrank")
 
 
 @dataclass(frozen=True)
@@ -183,11 +185,11 @@ class _Pool:
         self.put(self.stage.failed(dataset, reason, identity), dataset, output)
 
     def fail_all(self, places: Sequence[tuple[Card, Place, str]], reason: str) -> None:
-        """Fail (dataset, output, identity) for a reason that lies in the model, and say it once."""
+        """Fail (dataset, output, identity) for a reason that lies in the model, without a word for each."""
         for dataset, output, identity in places:
             self.stage.write(self.stage.failed(dataset, reason, identity), dataset, output)
         self.finished += len(places)
-        self.settings.say(f"{self.stage.model['model']} on {plural(len(places), 'dataset')}: FAILED: {reason}")
+        logger.info("%s on %s: FAILED: %s", self.stage.model["model"], plural(len(places), "dataset"), reason)
 
     def take(self, dataset: Card, output: Place, identity: str) -> bool:
         return self.results.take(identity, output, **self.stage.names(dataset))
@@ -199,7 +201,11 @@ class _Pool:
             self.fail_all([(dataset, output, "") for dataset, output in zip(datasets, outputs, strict=True)], reason)
             return
         for dataset, output in zip(datasets, outputs, strict=True):
-            reason = unusable(self.stage.model, dataset) or self.stage.lacks(dataset)
+            reason = unusable({}, dataset)
+            if reason:  # which the job that prepared it has told
+                self.fail_all([(dataset, output, "")], reason)
+                continue
+            reason = self.stage.lacks(dataset)
             settled = None if reason else self.stage.settled(dataset)
             if reason:
                 self.fail(dataset, output, reason)
@@ -262,6 +268,7 @@ class _Pool:
             left = [(*place, identity) for identity, places in self.waiting.items() for place in places]
             self.waiting.clear()
             self.fail_all(left, str(error))
+            self.settings.say(f"{self.stage.model['model']}: FAILED: {error}")
             return
         self.settings.say(f"{self.stage.model['model']}: loaded in {time.perf_counter() - started:.1f} s")
         for identity, result in self.stage.compute(loaded, chain([first], work)):

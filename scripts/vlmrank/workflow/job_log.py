@@ -24,6 +24,7 @@ from vlmrank.workflow.outcome import earlier_time, last_lines
 
 # The file that jobs append their lines to; set by the head process, inherited by its jobs.
 CHANNEL = "VLMRANK_RUN_LOG"
+FAILURE = ": FAILED: "
 logger = logging.getLogger("vlmrank")
 
 
@@ -74,13 +75,14 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class _Follower(threading.Thread):
-    """Pass on each line that is appended to a file."""
+    """Pass on each line that is appended to a file; a failure that several jobs of a model meet is passed on once."""
 
     def __init__(self, path: Path, say: Callable[[str], None], every: float = 0.5):
         super().__init__(daemon=True)
         self.path, self.say, self.every = path, say, every
         self.ended = threading.Event()
         self.offset = 0
+        self.failures: set[str] = set()
 
     def run(self) -> None:
         while not self.ended.wait(self.every):
@@ -97,7 +99,10 @@ class _Follower(threading.Thread):
         whole = new[: new.rfind(b"\n") + 1]
         self.offset += len(whole)
         for line in whole.decode("utf-8", "replace").splitlines():
-            self.say(line)
+            if line not in self.failures:
+                self.say(line)
+            if FAILURE in line:
+                self.failures.add(line)
 
 
 _follower: _Follower | None = None
