@@ -179,7 +179,10 @@ def pair_divergence(
 def of_one_objective(
     dcd: np.ndarray, per_image: np.ndarray, names: Sequence[str], objectives: Sequence[str], *, twin: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divergences between the datasets themselves, each from two pairs of the same objective; nan where there are none.
+    """Divergences between the datasets themselves, those of a target all of one objective; nan where there are none.
+
+    It is the objective in which most datasets can be compared with the target, its own if both are equal: divergences
+    of two objectives have two scales, and an order of the sources over both means nothing.
 
     Parameters
     ----------
@@ -203,13 +206,17 @@ def of_one_objective(
     """
     place = {name: index for index, name in enumerate(names)}
     own = [index for index, name in enumerate(names) if not name.endswith(twin)]
-    other = [place.get(names[index] + twin, index) for index in own]
-    picked, shares = dcd[np.ix_(own, own)], per_image[np.ix_(own, own)]
-    for row, (source, source_twin) in enumerate(zip(own, other, strict=True)):
-        for column, (target, target_twin) in enumerate(zip(own, other, strict=True)):
-            if not objectives[source] or not objectives[target] or objectives[source] == objectives[target]:
-                continue
-            alike = objectives[source_twin] == objectives[target_twin]
-            picked[row, column] = dcd[source_twin, target_twin] if alike else np.nan
-            shares[row, column] = per_image[source_twin, target_twin] if alike else np.nan
+    forms = [[index, *(place[name] for name in (names[index] + twin,) if name in place)] for index in own]
+    picked, shares = np.full((len(own),) * 2, np.nan), np.full((len(own),) * 2 + per_image.shape[2:], np.nan)
+    for column, targets in enumerate(forms):
+        choices = []
+        for target in (form for form in targets if objectives[form]):
+            alike = [[form for form in forms_of if objectives[form] == objectives[target]] for forms_of in forms]
+            choices.append((target, alike))
+        if not choices:
+            continue
+        target, alike = max(choices, key=lambda choice: sum(map(bool, choice[1])))  # the first of equals: its own
+        for row, found in enumerate(alike):
+            if found:
+                picked[row, column], shares[row, column] = dcd[found[0], target], per_image[found[0], target]
     return picked, shares

@@ -82,3 +82,14 @@ def test_a_dataset_that_cannot_be_aligned_is_missing_alone(monkeypatch):
     monkeypatch.setattr(counterparts, "align_blocks", fail)
     found = gather_evidence(given, **SETTINGS).divergence["dcd"][0]
     assert np.isnan(found[2]).all() and np.isnan(found[:, 2]).all() and np.isfinite(found[:2, :2]).all()
+
+
+def test_no_divergence_of_the_evaluation_compares_two_objectives():
+    given = pairs()
+    given["dogs"].attributes["objective"] = "embedding"
+    draws = Draws(images=3, variants={"few": {"divergence": {"rank": 1}}})
+    found = gather_evidence(given, **SETTINGS, draws=draws).divergence
+    for name, values in found.items():
+        if name != "embedding":
+            assert np.isnan(values[0][1, [0, 2]]).all() and np.isnan(values[0][[0, 2], 1]).all(), name
+            assert np.isfinite(values[0][0, 2]), name

@@ -66,8 +66,20 @@ def test_no_divergence_compares_two_objectives():
     objectives = ["zero-shot", "zero-shot", "embedding", "embedding"]
     dcd = np.arange(16.0).reshape(4, 4)
     found, shares = of_one_objective(dcd, dcd[..., None], names, objectives, twin=TWIN)
-    expected = [[0, 1, 14], [4, 5, np.nan], [11, np.nan, 10]]
+    expected = [[0, 1, 14], [4, 5, np.nan], [np.nan, np.nan, 10]]
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(shares[..., 0], expected)
+    # b has no names: the sources of `a` are compared without theirs, for b cannot be with its own.
+    names, objectives = (
+        ["a", "b", "c", f"a{TWIN}", f"c{TWIN}"],
+        ["zero-shot", "embedding", "zero-shot", *["embedding"] * 2],
+    )
+    dcd = np.arange(25.0).reshape(5, 5)
+    found, _ = of_one_objective(dcd, dcd[..., None], names, objectives, twin=TWIN)
+    np.testing.assert_array_equal(found, [[18, 16, 19], [8, 6, 9], [23, 21, 24]])
+    lost, _ = of_one_objective(dcd, dcd[..., None], names, [*objectives[:3], "", ""], twin=TWIN)
+    np.testing.assert_array_equal(lost, [[0, np.nan, 2], [np.nan, 6, np.nan], [10, np.nan, 12]])
+    dcd = np.arange(16.0).reshape(4, 4)
+    names, objectives = ["a", "b", "mine", f"a{TWIN}"], ["zero-shot", "zero-shot", "embedding", "embedding"]
     alone, _ = of_one_objective(dcd[:2, :2], dcd[:2, :2, None], names[:2], objectives[:2], twin=TWIN)
     np.testing.assert_array_equal(alone, dcd[:2, :2])

@@ -151,6 +151,8 @@ class _Gathering:
         importance, dcd = self.whole or (importance_of(tasks, self.is_source, **self.alignment), None)
         tasks = aligned(tasks, importance)
         found = divergences_of(tasks, importance, dcd, **self.divergence)
+        done = set() if self.whole is None else {"dcd"}
+        found = {name: values if name in done else self.of_one_objective(values) for name, values in found.items()}
         found["embedding"] = embedding_divergence(embeddings)
         for name, changed in self.draws.variants.items() if draw < self.draws.variant_draws else ():
             if not set(changed) - {"ranking"}:
@@ -162,9 +164,16 @@ class _Gathering:
             if "images" in changed or "alignment" in changed:
                 weights = importance_of(other, self.is_source, **{**self.alignment, **changed.get("alignment", {})})
                 other = aligned(other, weights)
-            found[f"dcd[{name}]"] = dcd_of(other, weights, **{**self.divergence, **changed.get("divergence", {})})
+            changed_dcd = dcd_of(other, weights, **{**self.divergence, **changed.get("divergence", {})})
+            found[f"dcd[{name}]"] = self.of_one_objective(changed_dcd)
         for name, values in found.items():
             self.divergences.setdefault(name, []).append(values)
+
+    def of_one_objective(self, values: np.ndarray) -> np.ndarray:
+        """Divergences [datasets, datasets] with nan for two pairs of different objectives."""
+        kinds = [str(pair.attributes.get("objective")) if _usable(pair) else "" for pair in self.pairs.values()]
+        kinds = np.array(kinds)
+        return np.where(np.equal.outer(kinds, kinds), values, np.nan)
 
     def drawn(self, draw: int, images: int | None):
         return _drawn(self.pairs, images=images, draw=draw, seed=self.draws.seed)
