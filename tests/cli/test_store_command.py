@@ -75,6 +75,21 @@ def test_prune_lists_and_deletes_what_is_old_and_unused(group, capsys):
     assert [path.stem for path in store.entries()] == [identity(number) for number in (0, 1, 3, 9)]
 
 
+def test_prune_deletes_what_died_half_written(group, capsys):
+    store, config = group
+    halves = [store.root / "00/.partial-0a.h5", store.root / "leases/.clock-0b", store.root / "00/.partial-0c.h5"]
+    for path in halves:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 500)
+    for path in halves[:2]:
+        os.utime(path, (OLD, OLD))
+    assert prune(config) == 0
+    assert "2 files of yours, 1.0 kB, that processes which died left half written" in capsys.readouterr().out
+    assert all(path.exists() for path in halves)
+    assert prune(config, "--yes") == 0
+    assert [path.exists() for path in halves] == [False, False, True], "the last may be at work"
+
+
 def test_prune_never_touches_what_is_anothers(group, capsys, monkeypatch):
     store, config = group
     monkeypatch.setattr(os, "getuid", lambda: 4711)

@@ -9,7 +9,7 @@ from typing import Any
 from vlmrank.cli.terminal import read_config, table
 from vlmrank.errors import VlmrankError
 from vlmrank.store import ResultStore
-from vlmrank.store.upkeep import check_store, delete_entries, find_unused, holdings, used_by
+from vlmrank.store.upkeep import check_store, delete_entries, find_leftovers, find_unused, holdings, used_by
 from vlmrank.text import plural
 from vlmrank.workflow.run_size import human_bytes
 
@@ -87,8 +87,12 @@ def _prune(store: ResultStore, options: argparse.Namespace) -> int:
         print(f"and {len(unused.own) - MOST_LISTED} more")
     print(f"{plural(len(unused.own), 'entry', 'entries')} of yours, {size}, that no named configuration uses")
     print(f"kept: {len(used)} that they use, {len(unused.recent)} younger, {len(unused.of_others)} of other users")
+    halves = find_leftovers(store)
+    if halves:
+        half = human_bytes(sum(path.stat().st_size for path in halves if path.exists()))
+        print(f"{plural(len(halves), 'file')} of yours, {half}, that processes which died left half written")
     if options.yes:
-        print(f"deleted, {human_bytes(delete_entries(unused.own))} freed")
-    elif unused.own:
+        print(f"deleted, {human_bytes(delete_entries([*unused.own, *halves]))} freed")
+    elif unused.own or halves:
         print("Delete them with --yes")
     return 0

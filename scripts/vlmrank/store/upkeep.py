@@ -15,6 +15,7 @@ from vlmrank.store.cache import ResultStore, read_entry
 from vlmrank.store.files import DamagedFile
 
 DAY = 86400.0
+LEFTOVERS = (".partial-*", ".clock-*")  # what `atomic` and leases write beside and rename or delete in seconds
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,17 @@ def find_unused(store: ResultStore, used: Collection[str], *, older_than_days: f
             recent = now - facts.st_mtime < older_than_days * DAY
             found["of_others" if facts.st_uid != user else "recent" if recent else "own"].append(path)
     return Unused(**{name: tuple(paths) for name, paths in found.items()})
+
+
+def find_leftovers(store: ResultStore) -> list[Path]:
+    """Files of this user that a process which died has left half written: untouched for a day."""
+    found = []
+    for path in (path for pattern in LEFTOVERS for path in store.root.rglob(pattern)):
+        with contextlib.suppress(FileNotFoundError):
+            facts = path.stat()
+            if facts.st_uid == os.getuid() and time.time() - facts.st_mtime > DAY:
+                found.append(path)
+    return sorted(found)
 
 
 def delete_entries(paths: Collection[Path]) -> int:
