@@ -17,7 +17,7 @@ from vlmrank.workflow.sheets import read_models
 ROOT = Path(__file__).parents[2]
 SCHEMA = read_schema(ROOT / "schemas" / "models.schema.yaml")
 CONFIG = {
-    "images": {"per_dataset": 16},
+    "images": {"per_dataset": 16, "predictions": "all"},
     "conductance": {"points": 16, "datasets_per_job": 0, "job_minutes": None, "device": "auto", "nodes": "arc-length"},
 }
 
@@ -156,11 +156,16 @@ def test_sizes_follow_their_formulas():
     found = {figure.what: figure for figure in run_size(models, counts, config=CONFIG, tflops=10.0)}
     assert found["jobs"].value == 3 * 5 + 4 + 1 + 8
     assert found["download"].value == 12e9
-    passes = 16 * 2 * 17 + 17 * 2
-    seconds = 3 * 10e9 * 4 * passes / 10e12 + 3 * 12 + 12e9 / 500e6
+    predicted = 3 * 256 + 2048
+    passes = 4 * 16 * 2 * 17 + predicted + 17 * 2
+    seconds = 3 * 10e9 * passes / 10e12 + 3 * 12 + 12e9 / 500e6
     assert found["GPU hours"].value == pytest.approx(seconds / 3600)
-    pair = 4 * (16 * (1000 + 10 + 100 + 10) + 10 * 100) + 60_000
-    assert found["results on disk"].value == pytest.approx(2 * 4 * 3 * pair + 3 * 8 * 16 * 17)
+    pair = 4 * (16 * (1000 + 10) + 10 * 100) + 60_000
+    disk = 2 * 3 * (4 * pair + 4 * predicted * (100 + 10))
+    assert found["results on disk"].value == pytest.approx(disk + 3 * 8 * 16 * 17)
+    few = {**CONFIG, "images": {"per_dataset": 16, "predictions": 20}}
+    fewer = run_size(models, counts, config=few, tflops=10.0)
+    assert fewer[2].value == pytest.approx(found["GPU hours"].value - 3 * 10e9 * (predicted - 80) / 10e12 / 3600)
 
 
 @pytest.mark.parametrize("config", ["config.yaml", "config/openclip.yaml"])

@@ -66,6 +66,12 @@ def test_the_page_has_command_lines():
     assert len(BLOCKS) > 10 and len(INLINE) > 4
 
 
+def test_the_page_holds_the_sizes_that_the_benchmark_prints():
+    command = [sys.executable, ROOT / "benchmarks/run_sizes.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout in PAGE
+
+
 @pytest.mark.parametrize("line", [*BLOCKS, *INLINE])
 def test_a_command_line_of_the_page_runs(work, line):
     for given, here in INSTEAD:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vlmrank.datasets.draw import MOST_PREDICTED
 from vlmrank.workflow.resources import datasets_per_job
 
 PROBE_NODES, PROBE_IMAGES = 17, 2  # forward passes that place the nodes of a path by arc length
@@ -105,12 +106,12 @@ def run_size(
     weights = [4 * value for value in _known([model.parameters for model in models])]
     starts = zip(chunks, weights, strict=True)
     loading = sum(count * (START_SECONDS + size / LOAD_BYTES_PER_SECOND) for count, size in starts)
-    computing = _operations(models, datasets, config) / (tflops * 1e12)
+    computing = _operations(models, datasets, chunks, config) / (tflops * 1e12)
     return [
         _jobs(chunks, datasets, measured=len(models) if datasets.measured_images else 0),
         _download(sum(weights) if downloads is None else downloads),
         _hours(computing, loading, tflops),
-        _disk(models, datasets, config["images"]["per_dataset"]),
+        _disk(models, datasets, config),
     ]
 
 
@@ -123,14 +124,37 @@ def _chunks(models: Sequence[ModelSize], datasets: DatasetCounts, config: Mappin
     return [math.ceil(datasets.computed / count) if datasets.datasets else 0 for count in per_job]
 
 
-def _operations(models: Sequence[ModelSize], datasets: DatasetCounts, config: Mapping[str, Any]) -> float:
+def predicted_images(datasets: DatasetCounts, images: Mapping[str, Any]) -> int:
+    """Images that a model predicts over all datasets, at most.
+
+    Parameters
+    ----------
+    datasets : how many there are; twins count as sources.
+    images : the section of the configuration: no fewer than `per_dataset` are predicted, else what `predictions` says.
+
+    Examples
+    --------
+    >>> predicted_images(DatasetCounts(3, 1), {"per_dataset": 16, "predictions": "all"})
+    2560
+    >>> predicted_images(DatasetCounts(3, 1), {"per_dataset": 16, "predictions": 8})
+    48
+    """
+    wanted = images["predictions"]
+    most = MOST_PREDICTED if wanted == "all" else dict.fromkeys(MOST_PREDICTED, wanted)
+    source, target = (max(images["per_dataset"], most[role]) for role in ("source", "target"))
+    return (datasets.computed - datasets.targets) * source + datasets.targets * target
+
+
+def _operations(
+    models: Sequence[ModelSize], datasets: DatasetCounts, chunks: Sequence[int], config: Mapping[str, Any]
+) -> float:
     """Floating point operations of all image towers."""
-    section, images = config["conductance"], config["images"]["per_dataset"]
-    passes = images * 2 * (section["points"] + 1)
-    if section["nodes"] == "arc-length":
-        passes += PROBE_NODES * min(PROBE_IMAGES, images)
+    section = config["conductance"]
+    passes = datasets.computed * config["images"]["per_dataset"] * 2 * (section["points"] + 1)
+    passes += predicted_images(datasets, config["images"]) + datasets.measured_images
+    probes = PROBE_NODES * PROBE_IMAGES if section["nodes"] == "arc-length" else 0
     flops = [1e9 * value for value in _known([model.gflops for model in models])]
-    return sum(flops) * (datasets.computed * passes + datasets.measured_images)
+    return sum(cost * (passes + count * probes) for cost, count in zip(flops, chunks, strict=True))
 
 
 def _jobs(chunks: Sequence[int], datasets: DatasetCounts, *, measured: int) -> Figure:
@@ -155,26 +179,23 @@ def _hours(computing: float, loading: float, tflops: float) -> Figure:
         "GPU hours",
         hours,
         f"{hours:.1f} ({computing / 3600:.1f} computing, {loading / 3600:.1f} starting and loading)",
-        f"sum over models of image GFLOPs x datasets x (images x 2 x (points + 1) + {PROBE_NODES} x "
-        f"{PROBE_IMAGES}) / {tflops:g} TFLOP/s + jobs x {START_SECONDS:g} s + weights / 500 MB/s",
+        "sum over models of image GFLOPs x (datasets x images x 2 x (points + 1) + predicted images + measured images "
+        f"+ jobs x {PROBE_NODES} x {PROBE_IMAGES}) / {tflops:g} TFLOP/s + jobs x {START_SECONDS:g} s + weights / 500 "
+        "MB/s; predicted images as images.predictions says, if all datasets have as many",
     )
 
 
-def _disk(models: Sequence[ModelSize], datasets: DatasetCounts, images: int) -> Figure:
-    embedding, classes = datasets.embed_dim, datasets.classes
+def _disk(models: Sequence[ModelSize], datasets: DatasetCounts, config: Mapping[str, Any]) -> Figure:
+    embedding, classes, images = datasets.embed_dim, datasets.classes, config["images"]["per_dataset"]
     channels, blocks = (_known([getattr(model, name) for model in models]) for name in ("channels", "blocks"))
-    arrays = [
-        4 * (images * (c + b + embedding + classes) + classes * embedding)
-        for c, b in zip(channels, blocks, strict=True)
-    ]
-    pairs = (
-        2 * datasets.computed * (sum(arrays) + len(models) * FILE_OVERHEAD)
-    )  # once in the results, once in the store
+    each = [4 * (images * (c + b) + classes * embedding) + FILE_OVERHEAD for c, b in zip(channels, blocks, strict=True)]
+    predictions = len(models) * 4 * predicted_images(datasets, config["images"]) * (embedding + classes)
+    pairs = 2 * (datasets.computed * sum(each) + predictions)  # once in the results, once in the store
     matrices = len(models) * 8 * datasets.datasets**2 * (images + 1)
     return Figure(
         "results on disk",
         pairs + matrices,
         human_bytes(pairs + matrices),
-        "2 (results and store) x models x datasets x 4 bytes x (images x (channels + blocks + embedding + classes) "
-        "+ classes x embedding) + models x 8 bytes x datasets^2 x (images + 1)",
+        "2 (results and store) x models x 4 bytes x (datasets x (images x (channels + blocks) + classes x embedding) "
+        "+ predicted images x (embedding + classes)) + models x 8 bytes x datasets^2 x (images + 1)",
     )
