@@ -47,9 +47,9 @@ def before_every_pair(module) -> None:
         models.append(self.model["model"])
         return compute(self, loaded, work)
 
-    def task_after_fault(dataset, attributes):
+    def task_after_fault(dataset, *arguments):
         happen(models[-1], dataset["dataset"])
-        return task(dataset, attributes)
+        return task(dataset, *arguments)
 
     module.ConductanceStage.compute, module.pair_task = compute_and_note, task_after_fault
 

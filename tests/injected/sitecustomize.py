@@ -2,8 +2,8 @@
 
 `<model>.json` there is a list of faults, of which each job of that model meets the next one when it takes on its first
 result; `read.json` one of files that cannot be read once; `head.json` one of signals to the process `head.pid`, sent
-when a result has been stored. `computed.txt` gets a line for each result that was computed. No file can be locked or
-linked. Python imports this module at its start.
+when a job takes on its first result. `computed.txt` gets a line for each result that was computed. No file can be
+locked or linked. Python imports this module at its start.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 FOLDER = Path(os.environ["VLMRANK_FAULTS"])
@@ -85,23 +86,27 @@ def change_cache(cache) -> None:
         publish(self, identity, source)
         with (FOLDER / "computed.txt").open("a") as file:
             file.write(f"{identity}{Path(source).suffix}\n")
-        if name := pop("head"):
-            os.kill(int((FOLDER / "head.pid").read_text()), getattr(signal, name))
 
     cache.ResultStore.take, cache.ResultStore.publish = take_and_note, publish_and_note
 
 
-def change_leases(leases) -> None:
-    take = leases.Leases.take
+def change_limits(limits) -> None:
+    until_terminated = limits.until_terminated
 
-    def take_and_fail(self, key):
-        lease = take(self, key)
-        if lease and state["model"] and not state["met"]:
-            state["met"] = True
-            happen(pop(state["model"]), lease)
-        return lease
+    @contextlib.contextmanager
+    def until_terminated_or_worse(minutes, started):
+        with until_terminated(minutes, started) as begin:
 
-    leases.Leases.take = take_and_fail
+            def begin_and_fail(lease):
+                begin(lease)
+                if not state["met"]:
+                    state["met"] = True
+                    happen(pop(state["model"]), lease)
+                    happen_to_the_head(pop("head"))
+
+            yield begin_and_fail
+
+    limits.until_terminated = until_terminated_or_worse
 
 
 def happen(fault: str, lease) -> None:
@@ -115,11 +120,21 @@ def happen(fault: str, lease) -> None:
         os.kill(os.getpid(), getattr(signal, fault))
 
 
+def happen_to_the_head(name: str) -> None:
+    """Send the head a signal; a job that it cancels, or does not wait for, is still at work by then."""
+    if not name:
+        return
+    os.kill(int((FOLDER / "head.pid").read_text()), getattr(signal, name))
+    end = time.monotonic() + 180
+    while name != "SIGTERM" and not (FOLDER / "go").exists() and time.monotonic() < end:
+        time.sleep(0.2)
+
+
 CHANGES = {
     "vlmrank.store.files": change_files,
     "vlmrank.store.hdf5": change_hdf5,
     "vlmrank.store.cache": change_cache,
-    "vlmrank.store.leases": change_leases,
+    "vlmrank.store.limits": change_limits,
 }
 
 
