@@ -84,12 +84,21 @@ def given(resources: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     {'gpus': 1, 'memory_mb': 4000, 'minutes': 30}
     >>> given({"gpu": 1, "mem_mb": 4000, "runtime": 30}, {})
     {'gpus': 1}
+    >>> given({"gpu": 0, "gres": "gpu:a100:2"}, {})
+    {'gpus': 2}
     """
     names = {"gpu": "gpus"}
     if "SLURM_JOB_ID" in environment:
         names |= {"mem_mb": "memory_mb", "runtime": "minutes"}
     found = {ours: resources.get(theirs) for theirs, ours in names.items()}
+    found["gpus"] = found["gpus"] or _gpus_of(str(resources.get("gres") or "")) or found["gpus"]
     return {name: value for name, value in found.items() if isinstance(value, int)}
+
+
+def _gpus_of(gres: str) -> int:
+    """GPUs in a list of generic resources as SLURM writes it: `gpu`, `gpu:2`, `gpu:a100:2`."""
+    parts = [part.strip().split(":") for part in gres.split(",")]
+    return sum(int(part[-1]) if part[-1].isdigit() else 1 for part in parts if part[0] == "gpu")
 
 
 def _size(model: Mapping[str, Any]) -> tuple[float, float]:
