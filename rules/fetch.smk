@@ -64,6 +64,10 @@ rule prepare_dataset:
         stratified=config["images"]["stratified"],
         max_lost=config["images"]["max_lost"],
         seed=config["seed"],
-        code=code("vlmrank.datasets.prepare:prepare_dataset", "vlmrank.store:write_json"),
+        code=code(
+            "vlmrank.datasets.prepare:prepare_dataset",
+            "vlmrank.datasets.items:DatasetCells",
+            "vlmrank.store:write_json",
+        ),
     script:
         "../scripts/prepare_dataset.py"
