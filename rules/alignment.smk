@@ -1,7 +1,7 @@
 # Which blocks of a model matter for a target, for every dataset as the target; and what the predictions say by themselves.
 rule align_blocks:
     input:
-        pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=COMPUTED),
+        pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=ORDERED),
     output:
         alignment="<results>/alignment/{model}.h5",
         predictions="<results>/predictions/{model}.csv",
@@ -15,7 +15,7 @@ rule align_blocks:
         mem_mb=gather_needs("memory_mb"),
         runtime=gather_needs("minutes"),
     params:
-        datasets=COMPUTED,
+        datasets=ORDERED,
         sources=SOURCES,
         options=config["alignment"],
         code=code(

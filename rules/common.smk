@@ -67,6 +67,7 @@ GROUPS_OF_SIBLINGS = {name: row.group for name, row in DATASETS.items() if row.g
 TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
 TWINS = objectives.twins(list(DATASETS.values()), config["conductance"]["objective"])
 COMPUTED = [*DATASETS, *TWINS]  # those whose conductance is computed
+ORDERED = sorted(COMPUTED)  # sums over datasets must not depend on the order of the sheet
 RESULTS = config["results"]
 LOGS = paths.log_folder(RESULTS)
 

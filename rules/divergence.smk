@@ -1,7 +1,7 @@
 # How much of a target's conductance a source leaves uncovered, all pairs of datasets of one model at once.
 rule compute_dcd:
     input:
-        pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=COMPUTED),
+        pairs=expand("<results>/conductance/{{model}}/{dataset}.h5", dataset=ORDERED),
         alignment="<results>/alignment/{model}.h5",
     output:
         "<results>/dcd/{model}.h5",
