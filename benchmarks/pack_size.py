@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from vlmrank.store import Pair, write_pair
 from vlmrank.store.packs import Pack, write_pack
-from vlmrank.workflow.run_size import human_bytes
+from vlmrank.text import human_bytes
 
 TOWERS = {"ViT-B-32": (12, 768, 512), "ViT-L-14": (24, 1024, 768)}  # blocks, channels, embedding
 PREDICTED = 256

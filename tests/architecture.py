@@ -18,7 +18,7 @@ ROOMS = (
     *("representation", "alignment", "divergence", "ranking", "predictions", "by_image", "metrics"),
     *("store", "models", "datasets", "conductance", "accuracy", "zoo"),
     *("baselines", "evaluation", "answer", "published"),
-    *("workflow", "jobs", "report", "demo", "cli"),
+    *("workflow", "jobs", "report", "demo", "quickstart", "cli"),
 )
 MAX_LINES_OF_FILE, MAX_LINES_OF_FUNCTION, MAX_PARAMETERS = 400, 60, 8
 # The one module that may touch private names of each package.

@@ -24,3 +24,17 @@ def list_models():
     from vlmrank.models.registry import list_entries
 
     return list_entries()
+
+
+def rank(images, classes=None, models=None, **options):
+    """Rank models for images of a task; see `vlmrank.quickstart.rank.rank` for everything that it takes.
+
+    Examples
+    --------
+    >>> import vlmrank
+    >>> result = vlmrank.rank("photos/", ["cat", "dog"], "<=500M")  # doctest: +SKIP
+    >>> result.best, result.table, result.code  # doctest: +SKIP
+    """
+    from vlmrank.quickstart.rank import rank as ranked
+
+    return ranked(images, classes, models, **options)

@@ -2,6 +2,8 @@
 
 # Status of a card, a pair and any other result.
 OK, FAILED = "ok", "failed"
+# Status of a model in a ranking that nobody tried, with the reason.
+UNTRIED = "untried"
 # A reason that holds these words is one that the next run tries again (`vlmrank.workflow.again`).
 RUN_AGAIN = "run again"
 # How the reason of a result begins that succeeded without some of its images.

@@ -48,3 +48,27 @@ def rank_interval(low: float, high: float, count: int) -> str:
     if first == last:
         return f"rank {first} of {count} with a probability of at least 90 %"
     return f"90 % interval of its rank: {first} to {last} of {count}"
+
+
+def human_bytes(value: float) -> str:
+    """Bytes in decimal units.
+
+    Examples
+    --------
+    >>> human_bytes(605_100_000), human_bytes(1500)
+    ('605 MB', '1.5 kB')
+    """
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = min(int(math.log10(max(value, 1)) // 3), len(units) - 1)
+    number = value / 1000**power
+    return f"{number:.{0 if number >= 100 else 1}f} {units[power]}" if power else f"{value:.0f} B"
+
+
+def ordinal(number: int) -> str:
+    """A place in words.
+
+    >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 22)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
+    """
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -11,6 +11,7 @@ further tasks: three known tasks do not decide alone, and with none the prior re
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,13 @@ def _in_deviations(values: np.ndarray) -> np.ndarray:
 
 def task_correlation(score: np.ndarray, accuracy: np.ndarray) -> float:
     """Correlation of standing and normal scores over the models that have both; nan for fewer than three."""
+    score, accuracy = (np.ascontiguousarray(values, np.float64) for values in (score, accuracy))
+    return _task_correlation(score.tobytes(), accuracy.tobytes())
+
+
+@functools.lru_cache(maxsize=8192)  # each known task serves the answers to all others
+def _task_correlation(score: bytes, accuracy: bytes) -> float:
+    score, accuracy = np.frombuffer(score), np.frombuffer(accuracy)
     both = np.isfinite(score) & np.isfinite(accuracy)
     if both.sum() < 3:
         return np.nan

@@ -148,5 +148,5 @@ def sentence(facts: Mapping[str, Any]) -> str:
         parts.append(f"{100 * facts['loss']:.1f} points below the best on average")
     if facts["known_tasks"]:
         hits, known = facts["known_in_top5"], facts["known_tasks"]
-        parts.append(f"in {hits:.0f} of {known} known tasks the pick was in the top five")
+        parts.append(f"in {hits:.0f} of {known:.0f} known tasks the pick was in the top five")
     return "; ".join(parts)

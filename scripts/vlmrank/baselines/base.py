@@ -16,6 +16,7 @@ import numpy as np
 
 from vlmrank.errors import VlmrankError
 from vlmrank.predictions import align_logits
+from vlmrank.ranking import average_ranks
 
 TARGET_IMAGES = "target images"
 TARGET_LABELS = "target labels"
@@ -43,6 +44,8 @@ class Evidence:
     domain : T texts, empty where unknown: a dataset without a domain is a domain of its own.
     group : T texts, or nothing; datasets of one group are siblings: they share pictures. Empty: no siblings.
     parameters : float64 [M], number of parameters of each model, nan where unknown.
+    published : float64 [M], average rank of each model in the published accuracies that the package ships, nan where
+        unknown; looked at where no source has an accuracy.
     statistics : name -> float64 [D, M, T], of unlabelled predictions: `mutual_information`, `confidence`, `entropy`,
         and those of `vlmrank.baselines.statistics`.
     divergence : name -> float64 [D, M, T, T], row = source, column = target, lower is nearer.
@@ -65,6 +68,7 @@ class Evidence:
     domain: Sequence[str] = ()
     group: Sequence[str] = ()
     parameters: np.ndarray | None = None
+    published: np.ndarray | None = None
     statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
     divergence: Mapping[str, np.ndarray] = field(default_factory=dict)
     labelled: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -147,9 +151,25 @@ class View:
 
     @property
     def source_accuracy(self) -> np.ndarray:
-        """[M, S], nan where unknown."""
+        """[M, S], nan where unknown.
+
+        Raises
+        ------
+        Unavailable : there is no source.
+        """
         self._check(SOURCE_ACCURACIES)
+        if not len(self.sources):
+            raise Unavailable("no dataset of the role source has a known accuracy")
         return self._evidence.accuracy[:, self.sources]
+
+    @property
+    def standing(self) -> np.ndarray:
+        """[M], average rank over the sources; without a source by published accuracies; where none is known, zeros."""
+        self._check(SOURCE_ACCURACIES)
+        if len(self.sources):
+            return average_ranks(self.source_accuracy)
+        published = self._evidence.published
+        return np.zeros(self.models) if published is None or not np.isfinite(published).any() else published
 
     @property
     def true_accuracy(self) -> np.ndarray:

@@ -71,7 +71,7 @@ def _unweighted(fuse: float) -> Callable[[View], np.ndarray]:
 def _agreement(**options: float) -> Callable[[View], np.ndarray]:
     def score(view: View) -> np.ndarray:
         """[M] agreement with the committee of the other models, whose votes rise with their average rank."""
-        return known_mean(committee_agreement(view.logits(), average_ranks(view.source_accuracy), **options))
+        return known_mean(committee_agreement(view.logits(), view.standing, **options))
 
     return score
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from vlmrank.cli.terminal import schema, table
 from vlmrank.errors import VlmrankError
+from vlmrank.models.registry import read_limits
 from vlmrank.store import atomic
-from vlmrank.workflow.run_size import human_bytes
+from vlmrank.text import human_bytes
 from vlmrank.workflow.sheets import read_models
 
-SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
 CACHE = "resources/weights"
 
 
@@ -49,23 +48,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def limits(text: str) -> tuple[float | None, float | None]:
-    """Read `100M-1B`, `224-`, `224` or `-500M` as (least, most).
-
-    Examples
-    --------
-    >>> limits("100M-1B"), limits("-500M"), limits("224-"), limits("224")
-    ((100000000.0, 1000000000.0), (None, 500000000.0), (224.0, None), (224.0, 224.0))
-    """
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)([KMGB]?))?(-)?(?:(\d+(?:\.\d+)?)([KMGB]?))?", text.strip().upper())
-    if match is None or not (match[1] or match[4]) or (match[1] and match[4] and not match[3]):
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number, or a range such as 100M-1B, 0-500M or 224-")
-    low = float(match[1]) * SUFFIXES[match[2]] if match[1] else None
-    high = float(match[4]) * SUFFIXES[match[5]] if match[4] else None
-    if not match[3]:
-        high = low
-    if low is not None and high is not None and low > high:
-        raise argparse.ArgumentTypeError(f"{text!r}: the range is empty")
-    return low, high
+    """`vlmrank.models.registry.read_limits` for an argument."""
+    try:
+        return read_limits(text)
+    except VlmrankError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def millions(value: int | None) -> str:

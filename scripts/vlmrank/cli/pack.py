@@ -15,10 +15,9 @@ from vlmrank.errors import OK, VlmrankError
 from vlmrank.store import read_csv, read_json, read_pair_attributes
 from vlmrank.store.identities import MODEL_FACTS, TEXT_PACKAGES, deciding_options, pair_identity, versions
 from vlmrank.store.packs import NAMES, SUFFIX, Pack, packed_card, write_pack
-from vlmrank.text import plural
+from vlmrank.text import human_bytes, plural
 from vlmrank.workflow.objectives import without_names
 from vlmrank.workflow.paths import normal_paths
-from vlmrank.workflow.run_size import human_bytes
 from vlmrank.workflow.sheets import read_datasets
 
 FACTS = (*MODEL_FACTS, "parameters")

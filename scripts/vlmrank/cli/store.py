@@ -10,8 +10,7 @@ from vlmrank.cli.terminal import read_config, table
 from vlmrank.errors import VlmrankError
 from vlmrank.store import ResultStore
 from vlmrank.store.upkeep import check_store, delete_entries, find_leftovers, find_unused, holdings, used_by
-from vlmrank.text import plural
-from vlmrank.workflow.run_size import human_bytes
+from vlmrank.text import human_bytes, plural
 
 MOST_LISTED = 20
 

@@ -110,7 +110,8 @@ def evaluate_methods(
 ) -> Evaluation:
     """Score every method on every target that has at least one source, and compare where two accuracies are known.
 
-    Targets of unknown truth are scored by the methods that see neither labels nor truth.
+    Targets of unknown truth are scored by the methods that see neither labels nor truth; where no accuracy is known at
+    all, without a source.
 
     Parameters
     ----------
@@ -122,6 +123,7 @@ def evaluate_methods(
     targets : only these datasets, by index; all by default.
     """
     available = min(evidence.draws, draws or evidence.draws)
+    nothing_known = not np.isfinite(evidence.accuracy).any()
     rows, left_out, scores = [], {}, {}
     for method in methods:
         scored = {}
@@ -129,7 +131,7 @@ def evaluate_methods(
             dataset, truth = evidence.datasets[target], evidence.accuracy[:, target]
             sources = sources_of(evidence, target, protocol)
             compared = np.isfinite(truth).sum() > 1
-            if not len(sources) or not (compared or method.needs_no_labels):
+            if not (len(sources) or nothing_known) or not (compared or method.needs_no_labels):
                 continue
             chosen = range(available if method.sees_images else 1)
             try:

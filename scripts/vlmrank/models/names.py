@@ -1,3 +1,27 @@
-"""How a row of the models sheet names what is not in OpenCLIP's registry."""
+"""How a row of the models sheet names a model, and the lines of Python that load it."""
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
+
+
+def loading_lines(architecture: str, pretrained: str = "") -> str:
+    """Python that loads a model of the models sheet with OpenCLIP, to copy.
+
+    Parameters
+    ----------
+    architecture, pretrained : cells of its row.
+
+    Examples
+    --------
+    >>> print(loading_lines("ViT-B-32", "openai"))
+    import open_clip
+    model, _, preprocess = open_clip.create_model_and_transforms('ViT-B-32', pretrained='openai')
+    tokenizer = open_clip.get_tokenizer('ViT-B-32')
+    """
+    weights = f", pretrained={pretrained!r}" if pretrained else ""
+    return "\n".join(
+        (
+            "import open_clip",
+            f"model, _, preprocess = open_clip.create_model_and_transforms({architecture!r}{weights})",
+            f"tokenizer = open_clip.get_tokenizer({architecture!r})",
+        )
+    )

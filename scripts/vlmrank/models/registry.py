@@ -15,6 +15,8 @@ from vlmrank.models.names import HUB, LOCAL
 from vlmrank.models.registry_names import has_quick_gelu, registered
 from vlmrank.text import nearest
 
+SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
+NUMBER = r"(\d+(?:\.\d+)?)([KMGB]?)"
 ARCHITECTURES = Path(__file__).parent / "architectures.csv"
 BYTES_PER_PARAMETER = 4  # hub files of OpenCLIP weights are in float32
 TRAINING_DATA = (
@@ -174,6 +176,32 @@ def list_entries() -> list[Entry]:
         for architecture, tags in registered().items()
         for tag, config in tags.items()
     ]
+
+
+def read_limits(text: str) -> tuple[float | None, float | None]:
+    """Read `100M-1B`, `224-`, `224`, `-500M`, `<=500M` or `>=100M` as (least, most).
+
+    Raises
+    ------
+    VlmrankError : it is none of them, or nothing is within.
+
+    Examples
+    --------
+    >>> read_limits("100M-1B"), read_limits("-500M"), read_limits("224-"), read_limits("224"), read_limits("<=500M")
+    ((100000000.0, 1000000000.0), (None, 500000000.0), (224.0, None), (224.0, 224.0), (None, 500000000.0))
+    """
+    plain = re.sub(r"\s", "", text).upper()
+    plain = re.sub(rf"^<=?{NUMBER}$", r"-\1\2", re.sub(rf"^>=?{NUMBER}$", r"\1\2-", plain))
+    match = re.fullmatch(rf"(?:{NUMBER})?(-)?(?:{NUMBER})?", plain)
+    if match is None or not (match[1] or match[4]) or (match[1] and match[4] and not match[3]):
+        raise VlmrankError(f"{text!r}: write a number, or a range such as 100M-1B, <=500M or 224-")
+    low = float(match[1]) * SUFFIXES[match[2]] if match[1] else None
+    high = float(match[4]) * SUFFIXES[match[5]] if match[4] else None
+    if not match[3]:
+        high = low
+    if low is not None and high is not None and low > high:
+        raise VlmrankError(f"{text!r}: the range is empty")
+    return low, high
 
 
 def _integer(value: object) -> int | None:

@@ -10,10 +10,10 @@ import pandas as pd
 
 from vlmrank import store
 from vlmrank.report.collect import Model, Run, part_columns
-from vlmrank.report.names import ordinal
 from vlmrank.report.picks import Pick, picks_of
 from vlmrank.report.quality import Check
 from vlmrank.report.target_checks import known_answer, target_checks
+from vlmrank.text import ordinal
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import datetime
 import functools
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +87,15 @@ def build_report(
 
 @functools.cache
 def _bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script."""
-    script = vl_convert.javascript_bundle()
-    return script.replace("</script", "<\\/script")
+    """Vega, Vega-Lite and Vega-Embed as one script; kept in the user's cache, since making it takes two seconds."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmrank"
+    place = folder / f"vega-{metadata.version('vl-convert-python')}.js"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return place.read_text(encoding="utf-8")
+    script = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    with contextlib.suppress(OSError), store.atomic(place) as partial:
+        partial.write_text(script, encoding="utf-8")
+    return script
 
 
 def _source(name: str) -> str:

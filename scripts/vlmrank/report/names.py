@@ -44,13 +44,3 @@ def method_label(name: str) -> str:
 def method_group(name: str) -> str:
     """What kind of method it is, in words."""
     return GROUPS[_methods()[name].group if name in _methods() else "peer"]
-
-
-def ordinal(number: int) -> str:
-    """A place in words.
-
-    >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 22)]
-    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
-    """
-    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vlmrank import store
+from vlmrank.errors import UNTRIED
 from vlmrank.report.collect import Run
 
 SEVERITIES = ("fine", "note", "caution", "serious")
@@ -90,11 +91,19 @@ def run_checks(run: Run) -> list[Check]:
 
 
 def _models(run: Run) -> Check:
-    reasons = {model.name: model.reason for model in run.models if model.status != store.OK}
+    reasons = {model.name: model.reason for model in run.models if model.status not in (store.OK, UNTRIED)}
+    untried = sum(model.status == UNTRIED for model in run.models)
     for ranking in run.rankings.values():
         bad = ranking[ranking["status"] == store.FAILED]
         reasons |= dict(zip(bad["model"], bad["reason"], strict=True))
-    total = len(run.models)
+    total = len(run.models) - untried
+    if untried and not reasons:
+        return Check(
+            "Models",
+            1,
+            f"{plural(untried, 'model')} of {len(run.models)} {'was' if untried == 1 else 'were'} not tried.",
+            "The ranking gives the reason for each; the best model may be among them.",
+        )
     if not reasons:
         return Check(
             "Models", 0, f"All {plural(total, 'model')} could be used." if total != 1 else "The model could be used."

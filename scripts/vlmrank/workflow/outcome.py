@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from vlmrank.errors import LEFT_OUT
-from vlmrank.store import FAILED, distrusted_models, read_csv
+from vlmrank.store import FAILED, OK, distrusted_models, read_csv
 from vlmrank.text import rank_interval
 
 AGAIN = "Try them again with: snakemake --forcerun {rules} (finished pairs are kept)"
@@ -149,7 +149,7 @@ def earlier_time(path: Path, since: float) -> str:
 def recommendation(path: str | os.PathLike[str], target: str) -> str:
     """`target: take model (90 % interval of its rank: 1 to 3 of 8)` from a ranking file."""
     table = read_csv(path)
-    usable = table[table["status"] != FAILED]
+    usable = table[table["status"] == OK]
     if usable.empty:
         return f"{target}: no model could be ranked"
     best, equal = usable.iloc[0], usable[usable["rank"] == usable["rank"].min()]["model"]

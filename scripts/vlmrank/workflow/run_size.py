@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlmrank.datasets.draw import MOST_PREDICTED
+from vlmrank.text import human_bytes
 from vlmrank.workflow.resources import datasets_per_job
 
 PROBE_NODES, PROBE_IMAGES = 17, 2  # forward passes that place the nodes of a path by arc length
@@ -67,20 +68,6 @@ def _known(values: Sequence[float | None]) -> list[float]:
     known = sorted(value for value in values if value is not None and not math.isnan(value))
     middle = known[len(known) // 2] if known else 0.0
     return [middle if value is None or math.isnan(value) else float(value) for value in values]
-
-
-def human_bytes(value: float) -> str:
-    """Bytes in decimal units.
-
-    Examples
-    --------
-    >>> human_bytes(605_100_000), human_bytes(1500)
-    ('605 MB', '1.5 kB')
-    """
-    units = ("B", "kB", "MB", "GB", "TB")
-    power = min(int(math.log10(max(value, 1)) // 3), len(units) - 1)
-    number = value / 1000**power
-    return f"{number:.{0 if number >= 100 else 1}f} {units[power]}" if power else f"{value:.0f} B"
 
 
 def run_size(

@@ -1,0 +1,65 @@
+"""Which models are worth trying first: by their published accuracies, within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlmrank.text import human_bytes, ordinal
+
+OFF_LIST = "not on the shortlist"
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Models to try and models to leave.
+
+    Attributes
+    ----------
+    order : indices of the models to try, the most promising first.
+    reasons : index -> why a model is left.
+    bytes : to download for all of `order`, as far as known.
+    """
+
+    order: tuple[int, ...]
+    reasons: Mapping[int, str]
+    bytes: float
+
+
+def shortlist(
+    place: np.ndarray, download: Sequence[float | None], *, top: int | None = 10, budget: float | None = None
+) -> Shortlist:
+    """The first `top` models by published accuracy whose downloads fit the budget; those of unknown accuracy come last.
+
+    A model that does not fit makes room for a smaller one further down.
+
+    Parameters
+    ----------
+    place : [M], place by published accuracy, 1 is the best; nan where none is known.
+    download : M numbers of bytes, 0 for what is here already, None where unknown.
+    top : how many; None for all.
+    budget : bytes in all; None for no limit. What is of unknown size does not fit one.
+
+    Examples
+    --------
+    >>> found = shortlist(np.array([2.0, 1.0, np.nan]), [1e9, 9e9, 0.0], top=2, budget=5e9)
+    >>> found.order, found.reasons[1]
+    ((0, 2), 'not on the shortlist: its 9.0 GB do not fit the budget of 5.0 GB (1st by published accuracy)')
+    """
+    size = [float("inf") if one is None else float(one) for one in download]
+    known = np.isfinite(place)
+    order = sorted(range(len(place)), key=lambda one: (not known[one], place[one] if known[one] else size[one], one))
+    taken, reasons, total = [], {}, 0.0
+    for one in order:
+        standing = f"{ordinal(int(place[one]))} by published accuracy" if known[one] else "no published accuracy"
+        if top is not None and len(taken) >= top:
+            reasons[one] = f"{OFF_LIST}: {standing}"
+        elif budget is not None and total + size[one] > budget and size[one] > 0:
+            what = f"its {human_bytes(size[one])}" if np.isfinite(size[one]) else "downloads of unknown size"
+            reasons[one] = f"{OFF_LIST}: {what} do not fit the budget of {human_bytes(budget)} ({standing})"
+        else:
+            taken.append(one)
+            total += size[one] if np.isfinite(size[one]) else 0.0
+    return Shortlist(tuple(taken), reasons, total)
