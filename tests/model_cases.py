@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
+from input_table import REFUSED, TAKEN, case
 from tiny import TINY, tiny_state, write_tiny
 
-TAKEN, SAID, REFUSED = "taken", "taken, and said", "refused"
 MODELS, IMAGES = "Models", "Single images"
-ROWS: list[tuple[str, str, str, str, Callable[[Path], str]]] = []
-
-
-def row(section: str, given: str, verdict: str, says: str):
-    """Put the function into the table."""
-
-    def keep(run: Callable[[Path], str]) -> None:
-        ROWS.append((section, given, verdict, says, run))
-
-    return keep
 
 
 def fetched(architecture: str, pretrained: str | None = None, **options: bool) -> str:
@@ -103,7 +92,7 @@ SHEET_ROWS = (
     ("A path in the column `tokenizer`", "a\tRN50\topenai\t../x", "line 2, tokenizer: … found ../x"),
 )
 for given, text, words in SHEET_ROWS:
-    row(MODELS, given, REFUSED, words)(lambda folder, text=text: sheet(folder, text))
+    case(MODELS, given, REFUSED, words)(lambda folder, text=text: sheet(folder, text))
 
 CONFIG_ROWS = (
     (
@@ -118,39 +107,39 @@ CONFIG_ROWS = (
     ("A key that is not known", {"Mean": [0.5] * 3}, "preprocess_cfg.Mean is refused"),
 )
 for given, preprocess, words in CONFIG_ROWS:
-    row(MODELS, f"A folder's configuration with {given}", REFUSED, words)(
+    case(MODELS, f"A folder's configuration with {given}", REFUSED, words)(
         lambda folder, preprocess=preprocess: with_config(folder, preprocess)
     )
 
 
-@row(MODELS, "`tokenizer_kwargs: {trust_remote_code: true}`", REFUSED, "trust_remote_code is refused (true)")
+@case(MODELS, "`tokenizer_kwargs: {trust_remote_code: true}`", REFUSED, "trust_remote_code is refused (true)")
 def _(folder):
     return with_config(folder, text_cfg={"tokenizer_kwargs": {"trust_remote_code": True}})
 
 
-@row(
+@case(
     MODELS, "`vocab_size: 1000` under CLIP's tokenizer", REFUSED, "gives the token 49407, but its text tower knows 1000"
 )
 def _(folder):
     return with_config(folder, text_cfg={"vocab_size": 1000})
 
 
-@row(MODELS, "Weights for 32 pixels under a configuration of 64", REFUSED, "these are weights for another image size")
+@case(MODELS, "Weights for 32 pixels under a configuration of 64", REFUSED, "these are weights for another image size")
 def _(folder):
     return with_config(folder, vision_cfg={"image_size": 64})
 
 
-@row(MODELS, "Names under `module.`, `model.`, `_orig_mod.` (trainers, `torch.compile`)", TAKEN, "ok [0.5, 0.5, 0.5]")
+@case(MODELS, "Names under `module.`, `model.`, `_orig_mod.` (trainers, `torch.compile`)", TAKEN, "ok [0.5, 0.5, 0.5]")
 def _(folder):
     return with_weights(folder, lambda state: {"state_dict": under("module._orig_mod.", state)})
 
 
-@row(MODELS, "A training state with weights and their average", TAKEN, "ok [0.5, 0.5, 0.5]")
+@case(MODELS, "A training state with weights and their average", TAKEN, "ok [0.5, 0.5, 0.5]")
 def _(folder):
     return with_weights(folder, lambda state: {"model": state, "model_ema": under("", state), "epoch": 3})
 
 
-@row(
+@case(
     MODELS,
     "An average (EMA) alone",
     REFUSED,
@@ -160,12 +149,12 @@ def _(folder):
     return with_weights(folder, lambda state: {"model_ema": dict(state)})
 
 
-@row(MODELS, "The same with `ema` in the column weights", TAKEN, "ok [0.5, 0.5, 0.5]")
+@case(MODELS, "The same with `ema` in the column weights", TAKEN, "ok [0.5, 0.5, 0.5]")
 def _(folder):
     return with_weights(folder, lambda state: {"model_ema": dict(state)}, average=True)
 
 
-@row(
+@case(
     MODELS,
     "Weights of another model",
     REFUSED,
@@ -175,12 +164,12 @@ def _(folder):
     return with_weights(folder, lambda state: under("net.", {"a.b": next(iter(state.values()))}))
 
 
-@row(MODELS, "A checkpoint of the transformers library", REFUSED, "take the repository's open_clip_model file")
+@case(MODELS, "A checkpoint of the transformers library", REFUSED, "take the repository's open_clip_model file")
 def _(folder):
     return with_weights(folder, lambda state: {**under("text_model.", state), **under("vision_model.", state)})
 
 
-@row(MODELS, "Quantised weights", REFUSED, "are int8: quantised weights are not read, give the original ones")
+@case(MODELS, "Quantised weights", REFUSED, "are int8: quantised weights are not read, give the original ones")
 def _(folder):
     import torch
 
@@ -224,17 +213,17 @@ FOREIGN = (
     ("An empty file", b"", "it is empty: copy or download it again"),
 )
 for given, content, words in FOREIGN:
-    row(IMAGES, given, REFUSED, words)(lambda folder, content=content: image(content))
+    case(IMAGES, given, REFUSED, words)(lambda folder, content=content: image(content))
 
 
-@row(IMAGES, "A PNG or WebP whose EXIF, text or colour profile is broken", TAKEN, "9 x 7, (255, 0, 0)")
+@case(IMAGES, "A PNG or WebP whose EXIF, text or colour profile is broken", TAKEN, "9 x 7, (255, 0, 0)")
 def _(folder):
     from PIL import Image
 
     return image(saved(Image.new("RGB", (9, 7), "red"), "WEBP", lossless=True, exif=b"no EXIF"))
 
 
-@row(IMAGES, "Greyscale in decimal numbers from 0 to 1", TAKEN, "2 x 1, (128, 128, 128)")
+@case(IMAGES, "Greyscale in decimal numbers from 0 to 1", TAKEN, "2 x 1, (128, 128, 128)")
 def _(folder):
     import numpy as np
     from PIL import Image
@@ -242,7 +231,7 @@ def _(folder):
     return image(saved(Image.fromarray(np.array([[0.5, 1.0]], np.float32)), "TIFF"))
 
 
-@row(
+@case(
     IMAGES,
     "Greyscale in decimal numbers beyond 1, or in 32-bit integers",
     REFUSED,

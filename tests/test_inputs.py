@@ -20,3 +20,7 @@ def test_the_page_is_written_from_the_table():
 def test_no_two_rows_are_one():
     keys = [(found.section, found.given) for found in input_cases.CASES]
     assert len(set(keys)) == len(keys)
+
+
+def test_every_row_is_on_the_page():
+    assert {found.section for found in input_cases.CASES} == set(input_cases.SECTIONS)
