@@ -1,4 +1,4 @@
-"""Arrays of all models side by side, image by image: what failed for one model moves no other image to its place."""
+"""Align arrays of several models image by image; images that failed for a model are nan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directional Conductance Divergence: what a source task leaves uncovered of a target's conductance."""
+"""Directional Conductance Divergence: how much of a target's conductance a source task does not cover."""
 
 from __future__ import annotations
 

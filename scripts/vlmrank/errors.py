@@ -1,4 +1,4 @@
-"""The exceptions that a user may see: each message says what is wrong, where, what was found and what to do."""
+"""Exceptions with a message for the user: what is wrong, where, what was found, what to do."""
 
 # Status of a card, a pair and any other result.
 OK, FAILED = "ok", "failed"

@@ -1,4 +1,4 @@
-"""Open files that somebody else made: regular files only, up to a stated size, also of what a compressed one holds."""
+"""Open files made by others: regular files only, with a size limit that holds for compressed content too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a score ranks models whose true accuracies are known.
+"""Metrics of a ranking of models with known accuracies: NDCG, recall, regret, Kendall's tau.
 
 Every function takes `truth` [M] (accuracies, nan = unknown: the model is left out) and `score` [M] (higher is better,
 nan = no answer: last). `*_score` is better when higher, `*_error` when lower. How ties are treated is said at each

@@ -1,4 +1,4 @@
-"""What the zero-shot predictions on unlabelled images say about a model: statistics of the logits, in nats."""
+"""Statistics of zero-shot predictions on unlabelled images: confidence, entropy, mutual information, agreement."""
 
 from __future__ import annotations
 

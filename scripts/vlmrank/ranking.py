@@ -1,4 +1,4 @@
-"""Rank models for a target from their accuracies on sources, weighted by how well each source covers the target."""
+"""Rank models for a target: percentile ranks on the sources, weighted by divergence; bootstrap rank intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Task representation: what one dataset's images do to one model, from the signed channel conductance of its blocks."""
+"""Task representation: one dataset's channel and block conductances in one model."""
 
 from __future__ import annotations
 

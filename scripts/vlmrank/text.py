@@ -1,4 +1,4 @@
-"""Words for people."""
+"""Words for people: plurals, the nearest name, rank intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read text that a person wrote, a sheet or a list: every way it can be unreadable is said in words."""
+"""Read text files that a person wrote; every way in which one can be unreadable has its message."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Zero-shot accuracy: measured here, or read from published tables."""
+"""Zero-shot accuracy, measured here or read from published tables."""

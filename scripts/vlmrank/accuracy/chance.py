@@ -1,4 +1,4 @@
-"""Models whose accuracies look like a set-up error: at chance wherever the others are far above it."""
+"""Find models whose accuracies look like a set-up error: at chance where other models are far above it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formats of published accuracy tables: a file becomes rows of model, dataset, acc1 and n, with its lines."""
+"""Read published accuracy tables of several formats into rows of model, dataset, acc1 and n."""
 
 from __future__ import annotations
 

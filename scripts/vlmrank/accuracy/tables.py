@@ -1,4 +1,4 @@
-"""Published accuracy tables as rows of accuracy.csv; what fits no name of the sheets is listed, never guessed."""
+"""Match published accuracy tables to the names of the sheets; list what matches nothing, guess nothing."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From scores to an answer: calibrated ranks, expected accuracy and loss, the verdict, and which images to label."""
+"""The answer for a target: calibrated ranks, expected accuracy and loss, verdict, and which images to label."""

@@ -1,4 +1,4 @@
-"""How far a score can be trusted: a noise model between score and true rank, fitted on tasks whose truth is known.
+"""Calibrated rank intervals: a noise model between score and true rank, fitted on tasks with known accuracies.
 
 For one task, x is the standing of the scores of M models and y the normal score of their true rank. The model is
 

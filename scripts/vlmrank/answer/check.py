@@ -1,4 +1,4 @@
-"""What the answers claimed about tasks whose truth is known, and what came true."""
+"""Check the answers against tasks with known accuracies: coverage of the intervals, losses, verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which method ranks: the bench's winner unless the run's own known tasks say otherwise."""
+"""Choose the ranking method: the benchmark's winner, unless the run's own known tasks favour another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to expect of the models on the target: their accuracies and the loss of taking one of them, with intervals.
+"""Expected accuracies on the target, and the expected loss of taking a model, with intervals.
 
 A drawn ranking (`calibration.draw_ranks`) becomes accuracies by way of a known task drawn at random: the model of rank
 i gets the accuracy of that task's i-th best model. Where predictions on the target's images tell how hard the target is

@@ -1,4 +1,4 @@
-"""Which images to label when several models could be best, and what the labels say.
+"""Choose images to label when several models could be best, and update the choice with the labels.
 
 Consensus-driven active model selection (CODA, Kay et al., arXiv 2507.23771), written here: each model has a confusion
 matrix whose rows are Dirichlet distributed. The committee's pseudo-labels are the prior, labels are counted on top. The

@@ -1,4 +1,4 @@
-"""What the bench's choosing tasks say before a run's own known tasks do.
+"""Prior knowledge of the methods from the benchmark's choosing tasks, for runs with few known tasks.
 
 Printed by `python benchmarks/idea_methods.py`, from the choosing tasks alone. From a run of the workflow,
 `python benchmarks/calibration.py --prior` prints it.

@@ -1,4 +1,4 @@
-"""An answer as the files of a run: the ranking's table and the facts of the first screen."""
+"""Write an answer as result files: the ranking table and the facts behind the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer for each task of a run: which method ranks, calibrated ranks, expected accuracy and loss, the verdict.
+"""Answer every task of a run: choose the method, calibrate ranks, estimate accuracy and loss, give the verdict.
 
 Everything is learned from the run's other tasks with known accuracies, siblings left out, and from the bench's prior.
 The same function answers known tasks, each left out in turn, so that what it claims can be compared with what came

@@ -1,4 +1,4 @@
-"""Methods that rank a zoo: ours, controls and peers, all with one signature.
+"""Methods that rank a zoo: ours, peers and controls, with one signature.
 
 Each takes a `View` of the evidence and gives a score per model. Torch is not imported here.
 """

@@ -1,4 +1,4 @@
-"""What a ranking method is, what it may look at, and the evidence that is at hand.
+"""The interface of a ranking method: its inputs (`View`), and the evidence that they are taken from.
 
 A method scores the zoo for one target. It says in data (`Method.looks_at`) what it looks at, and the `View` it is given
 refuses everything else: a method that sees no labels cannot see them by accident. M models, T datasets, S sources of a

@@ -1,4 +1,4 @@
-"""Peers joined with the average rank: what is known of the models on other tasks, and what they show on this one."""
+"""Peers combined with the average rank on the sources."""
 
 from __future__ import annotations
 

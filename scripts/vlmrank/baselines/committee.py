@@ -1,4 +1,4 @@
-"""Peers that let the models of the zoo judge one another by their predicted classes: Dawid-Skene and LaF.
+"""Peers in which the models judge each other by their predicted classes: Dawid-Skene and LaF.
 
 M models, K images, C classes. Models are workers, images are items, predicted classes are labels.
 """

@@ -1,4 +1,4 @@
-"""Control methods: what any ranking must be held against.
+"""Control methods that every ranking is compared with: random, model size, oracle.
 
 Source of the idea: the control methods of Open Problems in Single-Cell Analysis (https://openproblems.bio).
 """

@@ -1,4 +1,4 @@
-"""Peers that estimate each model's accuracy on the target from its unlabelled predictions and its known accuracies.
+"""Peers that estimate accuracy on the target from unlabelled predictions and known accuracies.
 
 Each source gives an estimate; the mean over the sources stands. M models, S sources, K images, C classes.
 """

@@ -1,4 +1,4 @@
-"""Peers that look at statistics of each model's predictions and embeddings on the target's unlabelled images."""
+"""Peers that score each model by a statistic of its predictions or embeddings on unlabelled target images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers that look only at how well each model did on the sources."""
+"""Peers that use accuracies on the sources only, such as the average rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics of one model's unlabelled predictions and embeddings, from the literature on accuracy without labels.
+"""Statistics of unlabelled predictions and embeddings, from the literature on label-free accuracy estimation.
 
 K images, C classes, D dimensions. A statistic is a number for one model and one dataset; higher is better in all of
 them. Those that are as large for a constant prediction as for a good one are kept for comparison.

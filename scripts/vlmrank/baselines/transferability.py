@@ -1,4 +1,4 @@
-"""Peers that see labels of the target: transferability scores from K labelled images, and their zero-shot accuracy.
+"""Peers that use labels of the target: transferability scores and zero-shot accuracy on K labelled images.
 
 They are shown apart, because they see what the method does not. N images, D dimensions, C classes, Z source labels.
 """

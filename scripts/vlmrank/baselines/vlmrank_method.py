@@ -1,4 +1,4 @@
-"""The method itself, its fused form, and counterparts with one part exchanged: the claim is that each part matters."""
+"""The method itself, its fused form, and its ablations with one part exchanged."""
 
 from __future__ import annotations
 

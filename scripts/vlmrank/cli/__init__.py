@@ -1,4 +1,4 @@
-"""The command `vlmrank`."""
+"""The command line `vlmrank`."""
 
 from vlmrank.cli.command_line import main
 

@@ -1,4 +1,4 @@
-"""`vlmrank models`: which weights there are, and what a models sheet would download."""
+"""`vlmrank models`: list available weights, and check what a models sheet would download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vlmrank pack`: write source packs of finished results, so that others need neither the images nor the time."""
+"""`vlmrank pack`: write source packs, so that others can rank without the source images."""
 
 from __future__ import annotations
 

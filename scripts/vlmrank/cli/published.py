@@ -1,4 +1,4 @@
-"""`vlmrank published`: rank, evaluate and report on published accuracies alone."""
+"""`vlmrank published`: rank, evaluate and report from published accuracies alone."""
 
 from __future__ import annotations
 

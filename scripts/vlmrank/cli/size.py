@@ -1,4 +1,4 @@
-"""`vlmrank size`: how large a run is before it starts."""
+"""`vlmrank size`: estimate jobs, downloads, GPU hours and disk before a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vlmrank store`: what a shared store holds, whether it is whole, and what nobody uses any more."""
+"""`vlmrank store`: list, check and clean up a shared result store."""
 
 from __future__ import annotations
 

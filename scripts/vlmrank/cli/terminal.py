@@ -1,4 +1,4 @@
-"""What the commands share: reading the configuration, and laying rows out on the terminal."""
+"""Shared by the commands: argument types, reading the configuration, printing tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the outputs and gradients of consecutive path nodes to channel conductances, chunk by chunk.
+"""Accumulate channel conductances from block outputs and gradients, chunk by chunk.
 
 Samples are numbered f = k (n+1) + j for image k and node j. A reduction is told which samples a pass holds (`begin`),
 gets h and g of each block (`add`), and makes the sums its own only when the whole pass succeeded (`commit`); after

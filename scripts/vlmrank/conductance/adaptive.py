@@ -1,4 +1,4 @@
-"""Double the nodes of the path until the attributions of an image settle."""
+"""Adaptive quadrature: double the path points until the attributions of an image converge."""
 
 from __future__ import annotations
 

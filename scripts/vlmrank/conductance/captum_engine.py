@@ -1,4 +1,4 @@
-"""captum's `LayerConductance`, one block a call: the reference implementation, for whoever wants it."""
+"""captum's `LayerConductance`, one block per call: the reference implementation."""
 
 from __future__ import annotations
 

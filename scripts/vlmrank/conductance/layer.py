@@ -1,4 +1,4 @@
-"""Layer conductance of every block of a network in one pass per path point.
+"""Layer conductance of all blocks of a network in one forward and backward pass per path point.
 
 The conductance of channel c of block b for image k is
 

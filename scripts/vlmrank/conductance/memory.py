@@ -1,4 +1,4 @@
-"""How many samples fit into memory, and what to do when they do not."""
+"""Choose how many samples go into a pass so that they fit into memory, and recognise out-of-memory errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scalar F(x) whose conductance is taken.
+"""The objective: the scalar F(x) that is attributed, zero-shot logit or embedding.
 
 F is the cosine between the image's embedding phi(x) and a constant direction u_k, one per image, times a scale s:
 

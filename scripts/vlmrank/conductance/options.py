@@ -1,4 +1,4 @@
-"""How conductance is computed: the settings of a run."""
+"""Options of the conductance engine, key by key as in the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conductance of one loaded model on several datasets: a `Pair` each, as soon as it is ready."""
+"""Compute one loaded model on several datasets: predictions, embeddings and conductance of each pair."""
 
 from __future__ import annotations
 

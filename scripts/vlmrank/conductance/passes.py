@@ -1,4 +1,4 @@
-"""Passes through a network that hand every block's output and gradient to a reduction, in chunks that fit memory."""
+"""Forward and backward passes that hand block outputs and gradients to a reduction, in chunks that fit memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The path of one model: its rule and where its points lie, laid out on fixed probes.
+"""The integration path of a model: baseline image, quadrature rule and path points, fixed by probe images.
 
 Nothing here depends on the images whose conductance is taken, so that a result is the same whatever images it is
 computed with.

@@ -1,4 +1,4 @@
-"""Fixed pictures on which a model's path is laid out, so that no image's result depends on its neighbours."""
+"""Fixed probe images that place a model's path points, so that a result depends on no other image."""
 
 from __future__ import annotations
 

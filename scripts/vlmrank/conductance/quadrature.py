@@ -1,4 +1,4 @@
-"""Where to put the nodes of the path from the baseline to the image, and what weight to give them.
+"""Quadrature rules: nodes and weights on the path from the baseline to the image.
 
 The path is x(alpha), alpha from 0 (baseline) to 1 (image). It is walked in a coordinate t in [0, 1] in which the block
 outputs h move at an even speed (`arc_length_curve`), and is integrated with one of these rules on n + 1 nodes:

@@ -1,4 +1,4 @@
-"""Secant gradients for towers of ReLU and linear layers.
+"""The secant rule: secant gradients for towers of ReLU and linear layers.
 
 Along the path the gradient of such a tower jumps wherever a ReLU switches, so every rule that samples gradients is
 first order. But over a step from node j to node j+1 the average slope of a ReLU with pre-activation z is known exactly,

@@ -1,4 +1,4 @@
-"""Keep strides away from PyTorch's batch norm that its backward pass on the CPU misreads.
+"""Work around PyTorch's batch norm, whose backward pass on the CPU misreads some strides.
 
 An axis of length 1 may have any stride. For maps [1, C, H, W] whose channels lie last, strides such as (1, 1, W C, C)
 pass `is_contiguous(channels_last)`, but PyTorch's guess of the layout says "contiguous": in evaluation mode the

@@ -1,1 +1,1 @@
-"""Datasets: where their images are, how one is decoded, which are drawn."""
+"""Datasets: where the images lie, how one is decoded, which are drawn."""

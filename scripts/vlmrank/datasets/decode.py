@@ -1,4 +1,4 @@
-"""Decode any image file into 8-bit RGB, or say in one line why it cannot be read."""
+"""Decode one image file into 8-bit RGB, or say in one line why it cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bytes of an image file are, without decoding them, and the pixels without their metadata."""
+"""Recognise image formats by their first bytes, without decoding; hash pixels without metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset before any of its images is decoded: the cells of its row, and its images as a list of items."""
+"""A dataset before decoding: the cells of its row, and its images as a list of items."""
 
 from __future__ import annotations
 

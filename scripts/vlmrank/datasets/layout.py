@@ -1,4 +1,4 @@
-"""How files lie in folders: which folders are classes, which a system left behind, and names in either Unicode form."""
+"""Folder layout: which folders are classes, which files to skip, Unicode forms of names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of images: a CSV, TSV or Parquet file with a column of paths and, perhaps, one of labels."""
+"""Read a list of images: CSV, TSV or Parquet with a column of paths and optionally one of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a dataset's images come from: folders, lists, tar sets, torchvision. Everything becomes one list of items."""
+"""Read a dataset's images from folders, lists, tar sets, torchvision or the hub into one list of items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tar sets in clip-benchmark's layout: samples whose members share a key, and class names beside the tars."""
+"""Read tar sets in clip-benchmark's layout: samples whose members share a key, class names beside the tars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torchvision's datasets by name, one split each: `CIFAR10/test`."""
+"""Read torchvision's datasets by name and split, such as `CIFAR10/test`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small zoo that is really trained, and small tasks that are really drawn, so that everything can be tried offline.
+"""A small zoo of trained models and small drawn tasks, to try everything offline.
 
 Nothing else in the package knows this one: what it writes are ordinary OpenCLIP folders and ordinary image folders.
 This module holds the names alone and imports nothing heavy, so that a workflow can list the files before they exist.

@@ -1,4 +1,4 @@
-"""Drawing primitives: a canvas larger than the image, random colours and paper, outlines of shapes.
+"""Drawing primitives for the demo's images: canvas, colours, outlines of shapes.
 
 Every function takes its own `numpy.random.Generator`; coordinates are in [0, 1] with y downwards.
 """

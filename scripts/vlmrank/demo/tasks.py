@@ -1,4 +1,4 @@
-"""Image classification tasks of 32 x 32 pixels: scikit-learn's handwritten digits, and tasks drawn by program.
+"""The demo's tasks at 32 x 32 pixels: scikit-learn's handwritten digits, and drawn images.
 
 A task folder holds `dataset.yaml` (name, domain, classes, templates), `target/` (unlabelled images) and
 `test/<index>_<class>/` (labelled images). The folder of the target has `held_out/` in the place of `test/`: its labels

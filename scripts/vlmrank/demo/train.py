@@ -1,4 +1,4 @@
-"""Train the demo's zoo: two families of small OpenCLIP models, each a trunk and its fine-tuned variants.
+"""Train the demo's zoo: two families of small OpenCLIP models and their fine-tuned variants.
 
 A family's trunk learns a broad mixture of tasks; every variant continues from the trunk on a mixture of its own, so
 that the accuracies of the zoo differ from task to task. The loss is the cross-entropy of the zero-shot logits,

@@ -1,4 +1,4 @@
-"""After the run: what the ranking of the demo's target said, and what the labels that were kept aside say.
+"""Compare the demo's ranking with the labels that were kept aside.
 
     python -m vlmrank.demo.verdict [RESULTS] [MODELS]
 

@@ -1,1 +1,1 @@
-"""How well each method ranks the models, on datasets whose truth is known."""
+"""How well each method ranks the models, on datasets with known accuracies."""

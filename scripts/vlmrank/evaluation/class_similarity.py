@@ -1,4 +1,4 @@
-"""How near the class names of the datasets are to each other: for peers that transport classes."""
+"""Similarity of class names between datasets, for peers that transport classes."""
 
 from __future__ import annotations
 

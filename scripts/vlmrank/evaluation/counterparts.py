@@ -1,4 +1,4 @@
-"""The method with one part exchanged: other block weights and other divergences between the same tasks."""
+"""Ablations of the method: other block weights and other divergences between the same tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation: each dataset in turn is the target, and every method ranks the zoo for it from what it may look at.
+"""Evaluate by leave-one-dataset-out: each dataset in turn is the target, and every method ranks the zoo for it.
 
 Leave one dataset out: the sources are all other datasets but its siblings, which share its pictures. Leave one domain
 out: those of the target's domain go as well. A metric of a method on a target is the mean over the draws of the

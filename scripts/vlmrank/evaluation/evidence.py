@@ -1,6 +1,6 @@
-"""Gather from a model's pair files what the methods of an evaluation look at, for several draws of the images.
+"""The evidence file: what the methods of an evaluation look at of one model, for several draws of the images.
 
-One file a model, so that a new model adds its file and changes no other. T datasets, D draws, K images of a pair.
+One file per model, so that a new model adds its file and changes no other. T datasets, D draws, K images of a pair.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gather from one model's pair files what the methods of an evaluation look at, for several draws of the images."""
+"""Gather one model's evidence from its pair files: divergences and predictions for several draws of the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What peers ask of a model and the method does not: embeddings of labelled images and of captions of the classes.
+"""Features that only peers need: embeddings of labelled images and of captions of the classes.
 
 Written for each model and dataset, read by `evidence`. `embed_dataset` needs torch; reading and writing do not.
 """

@@ -1,4 +1,4 @@
-"""The scores behind an evaluation, and what other models in the zoo would have changed.
+"""Keep the scores behind an evaluation, and recompute it for other zoos.
 
 R tries of a method (draws of the images, or repeats), M models, T datasets, H halves of the models.
 """

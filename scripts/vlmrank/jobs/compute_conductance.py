@@ -1,4 +1,4 @@
-"""The pair files of one model and a chunk of datasets."""
+"""The job behind the rule compute_conductance: the pair files of one model and a chunk of datasets."""
 
 from __future__ import annotations
 

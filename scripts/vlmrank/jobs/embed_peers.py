@@ -1,4 +1,4 @@
-"""The features that peers ask for of one model on every dataset."""
+"""The job behind the rule embed_peers: features for peers, of one model on every dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measured accuracies of one model on every dataset that has labelled images."""
+"""The job behind the rule measure_accuracy: accuracies of one model on every dataset with labelled images."""
 
 from __future__ import annotations
 

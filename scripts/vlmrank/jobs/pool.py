@@ -1,4 +1,4 @@
-"""The one loop of a GPU job: look every result up, lease what is missing, load the model once, compute and keep.
+"""The loop of every GPU job: look results up, lease what is missing, load the model once, compute and store.
 
 A stage says what differs: what identifies a result, how it is computed, how it is written. Whatever stands in the way
 of a result (a model that cannot be loaded or does not fit, a device that is not there, a process that crashed) becomes

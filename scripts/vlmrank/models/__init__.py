@@ -1,1 +1,1 @@
-"""Models: which there are, where their weights are, and loading one."""
+"""Models: the registry, weights and downloads, loading, residual blocks."""

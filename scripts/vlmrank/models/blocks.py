@@ -1,4 +1,4 @@
-"""Find the residual blocks of a visual encoder by what it computes, not by the names of its layers.
+"""Find the residual blocks of a visual encoder by tracing its computation, not by layer names.
 
 The encoder runs once on the meta device, where tensors have shapes and no values, and every operation is written
 down. A module that stands in a list (`ModuleList`, `Sequential`) is a residual block if its output is a sum, up to

@@ -1,4 +1,4 @@
-"""Build a model by OpenCLIP from a checked configuration, with or without its weights."""
+"""Build an OpenCLIP model from a checked configuration, with or without its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card: what a model is, where its weights are, what they hash to. Only this goes to the network for it."""
+"""Write the model card: find, download, check and hash a model's weights. The only step that uses the network."""
 
 from __future__ import annotations
 

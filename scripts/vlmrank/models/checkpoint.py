@@ -1,4 +1,4 @@
-"""The tensors of a weights file, and whether they are those of the architecture."""
+"""Read the tensors of a weights file, and compare them with the architecture."""
 
 from __future__ import annotations
 

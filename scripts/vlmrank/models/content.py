@@ -1,4 +1,4 @@
-"""What of a model goes into identities by its content, and the check that what is loaded is what was described.
+"""Hash a model's configuration and tokenizer, and check that a loaded model is the one its card describes.
 
 A tokenizer and the configuration of a Hugging Face text tower may come from folders and repositories of their own. Both
 are hashed as they are once loaded, so that it does not matter which files they were spread over.

@@ -1,4 +1,4 @@
-"""Which device a job computes on; a GPU that was granted but cannot be used is an error in one line."""
+"""Choose the device of a job; a GPU that was granted but cannot be used is a one-line error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of plain addresses, whole and checked or not at all.
+"""Download a file from a URL, complete and checked.
 
 Not by pooch: it compares whole hashes only, where OpenCLIP's addresses hold the first digits, and takes the web page of
 a consent form for the file.

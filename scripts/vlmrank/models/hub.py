@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub, into one cache folder."""
+"""Download files from the Hugging Face hub into one cache folder; keep libraries offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load a model from its card, offline."""
+"""Load a model from its card onto a device, offline."""
 
 from __future__ import annotations
 

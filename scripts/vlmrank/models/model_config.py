@@ -1,4 +1,4 @@
-"""A model's configuration is data from somebody else: only known, harmless keys pass, by type and range.
+"""Check a model's `open_clip_config.json` against an allow list of keys, types and ranges.
 
 OpenCLIP hands parts of `open_clip_config.json` on to other libraries as they are: `tokenizer_kwargs` could make one of
 them run a file of the model's folder, and names in it may lead to other repositories or paths. Nothing reaches OpenCLIP

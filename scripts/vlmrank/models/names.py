@@ -1,4 +1,4 @@
-"""How a row of the models sheet names a model, and the lines of Python that load it."""
+"""Prefixes of the models sheet for models outside OpenCLIP's registry: `hf-hub:`, `local-dir:`."""
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 

@@ -1,4 +1,4 @@
-"""Every private name of OpenCLIP that is touched, and nothing else."""
+"""Every private name of OpenCLIP that we use, and nothing else."""
 
 from __future__ import annotations
 

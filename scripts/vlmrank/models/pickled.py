@@ -1,4 +1,4 @@
-"""Look at a PyTorch weights file without unpickling it: how it is packed, and what its pickle names.
+"""Inspect a PyTorch weights file without unpickling it: how it is packed, and what its pickle names.
 
 `torch.load(weights_only=True)` runs no code from a file, but it believes what the file says about sizes.
 """

@@ -1,4 +1,4 @@
-"""OpenCLIP's registry as rows: which weights there are, how large, trained on what."""
+"""OpenCLIP's registry: available weights, their sizes, families and training data, and filters on them."""
 
 from __future__ import annotations
 

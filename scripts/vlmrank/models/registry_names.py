@@ -1,4 +1,4 @@
-"""Names of OpenCLIP's architectures and tags, off the installed files: importing it would import torch."""
+"""Read the names in OpenCLIP's registry from its installed files, since importing it would import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text embeddings of a loaded model."""
+"""Text embeddings of a loaded model, and the zero-shot classifier made of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's tokenizer: OpenCLIP's own, from the model's folder, or from a repository that somebody vouches for."""
+"""Find and load a model's tokenizer without running any code that comes with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every private name of PyTorch that is touched, and nothing else."""
+"""Every private name of PyTorch that we use, and nothing else."""
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode

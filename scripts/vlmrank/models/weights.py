@@ -1,4 +1,4 @@
-"""Where a model's weights are, whether they can be read without running code of theirs, and what they hash to."""
+"""Find a model's weights file (registry, hub, folder or checkpoint), and refuse files that would run code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rank, evaluate and report on published accuracies alone, where no conductance exists: baselines only."""
+"""Rank, evaluate and report from published accuracies alone, without conductance: baselines only."""
 
 from __future__ import annotations
 

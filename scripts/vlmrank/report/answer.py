@@ -1,4 +1,4 @@
-"""The answer in plain words: which model, how sure, what it costs, from what, and what speaks against relying on it."""
+"""The first screen of the report for one target: the model to take, its cost, and how sure the answer is."""
 
 from __future__ import annotations
 

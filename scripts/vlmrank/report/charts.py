@@ -1,4 +1,4 @@
-"""The figures, as Vega-Lite by Altair: the page draws them from its own data, `save_figures` as SVG files."""
+"""The report's figures: Vega-Lite specifications made with Altair, also saved as SVG files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read a results folder into one object; whatever is absent stays empty and is left out of the page."""
+"""Read a results folder into one object; what is absent stays empty and is left out of the page."""
 
 from __future__ import annotations
 

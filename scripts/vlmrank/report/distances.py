@@ -1,4 +1,4 @@
-"""How far tasks are from each other: the divergences of all models, pooled."""
+"""Distances between tasks: the divergences of all models, averaged."""
 
 from __future__ import annotations
 

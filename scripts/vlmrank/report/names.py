@@ -1,4 +1,4 @@
-"""Words for the names that stand in the result files."""
+"""Labels for the names in the result files."""
 
 from __future__ import annotations
 

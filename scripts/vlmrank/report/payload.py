@@ -1,4 +1,4 @@
-"""The numbers behind the page's table and charts, small enough to travel in it."""
+"""The data of the report's table and charts, as compact JSON."""
 
 from __future__ import annotations
 

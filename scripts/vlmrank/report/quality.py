@@ -1,4 +1,4 @@
-"""The quality table: one row a check, with a severity from 0 (fine) to 3 (serious)."""
+"""The quality table: one row per check, with a severity from 0 (fine) to 3 (serious)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page's lesser sections say, as plain values for the templates."""
+"""The report's other sections as plain values for the templates: facts, evaluation, method, thumbnails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of one target: how much the answer for it can be relied on."""
+"""Quality checks of one target: how far its answer can be trusted."""
 
 from __future__ import annotations
 

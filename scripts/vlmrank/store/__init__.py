@@ -1,4 +1,4 @@
-"""Files that pass between two stages, results that are shared by content, and who is computing which of them."""
+"""Result files, the shared result store, identities of results, and leases on them."""
 
 from vlmrank.errors import FAILED, OK
 from vlmrank.store.cache import ResultStore

@@ -1,4 +1,4 @@
-"""Finished results that working directories, users and nodes share, by the hash of everything that went into them.
+"""The shared result store: finished results under the hash of everything that decides them.
 
 An entry is an HDF5 or a JSON file with a kind, its own identity and checksums. What is put in and what is taken out are
 copies, so that nobody who writes to a result writes to the store; copies share their blocks where the file system can.

@@ -1,4 +1,4 @@
-"""Processes that ended without finishing their result: why, and whether that counts against the result.
+"""Record processes that ended without finishing a result, and decide when a result is given up.
 
 It does not if the host went down, or if the scheduler cancelled or preempted the job. A process that was killed, or ran
 out of memory or time, counts against a job that has no more of either; one that crashed in native code always counts.

@@ -1,4 +1,4 @@
-"""SHA-256 of files, remembered as long as a file is the same by path, inode, size and times in nanoseconds."""
+"""SHA-256 of files, remembered while path, inode, size and times stay the same."""
 
 from __future__ import annotations
 

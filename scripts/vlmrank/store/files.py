@@ -1,4 +1,4 @@
-"""Tables and JSON files that pass between two stages, each written beside its destination and renamed.
+"""Read and write tables and JSON files; every file is written beside its destination and renamed.
 
 A reader on another node sees the old file, the new file or none, never a half.
 """

@@ -1,4 +1,4 @@
-"""What is gathered from all pairs of one model: alignments and divergences. B blocks, T datasets, K images."""
+"""Result files gathered over all pairs of a model: alignments and divergences. B blocks, T datasets, K images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where HDF5 files are opened, for writing and for reading.
+"""Open HDF5 files, with checksums and without locks. The only module that does.
 
 Never with locks, which network file systems often lack: a file has one writer, appears whole and does not change. Each
 file says its kind and ends with the SHA-256 of all bytes before it, which is compared on reading; HDF5 itself does not

@@ -1,4 +1,4 @@
-"""What a result depends on besides the code behind it: the content of its inputs.
+"""Identity of a result: the hash of its inputs' content, its options, code and package versions.
 
 Snakemake does not see that two working directories want the same result: a pair is therefore kept under the hash of
 everything that went into it.

@@ -1,4 +1,4 @@
-"""How a job ends that is not allowed to finish: by its scheduler's signal, at its time limit, by a crash."""
+"""Jobs that end early: the scheduler's signal, the time limit, a crash in native code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of one model on one dataset: what is in a pair file. K images, B blocks, C_b channels of block b."""
+"""The pair file: the result of one model on one dataset. K images, B blocks, C_b channels of block b."""
 
 from __future__ import annotations
 

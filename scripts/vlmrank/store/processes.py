@@ -1,4 +1,4 @@
-"""Which process this is, in words that other nodes understand, and whether another one still lives."""
+"""Identify this process for other nodes, and tell whether another process still lives."""
 
 from __future__ import annotations
 

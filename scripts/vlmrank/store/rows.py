@@ -1,4 +1,4 @@
-"""Results by image: what pairs of the same model, settings and class names already say of an image's content.
+"""Reuse results image by image: take known rows from stored pairs and compute only the others.
 
 A row is one image's conductance, or its prediction. It depends on no other image, so that a new pair takes the rows
 that are known and computes the others. K attributed images, P predicted ones, as in `vlmrank.store.pair`.

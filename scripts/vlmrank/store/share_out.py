@@ -1,4 +1,4 @@
-"""Share results out among the processes that want them: each is made once, and one that kills is given up."""
+"""Share results among processes that want the same ones: each is computed once."""
 
 from __future__ import annotations
 

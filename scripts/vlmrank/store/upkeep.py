@@ -1,4 +1,4 @@
-"""What a shared store holds, whether it is whole, and what nobody uses any more."""
+"""Maintenance of a shared store: what it holds, whether it is intact, what is unused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the next run tries again, although its result is there: what failed for a reason that passes.
+"""Find failed results that the next run should try again, because the cause may have passed.
 
 A reason that holds the words `run again` (`vlmrank.errors.RUN_AGAIN`) says that the cause may be gone: an image that
 was missing for a moment, a process that was killed. The head process reads the reasons of the last run from `pairs.csv`

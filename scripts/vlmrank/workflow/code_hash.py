@@ -1,4 +1,4 @@
-"""Hash of exactly the code that a rule uses, since Snakemake does not see an edit in an imported module.
+"""Hash exactly the code that a rule uses, since Snakemake does not see an edit in an imported module.
 
 The hash is made of definitions, each by its name and its text, wherever it stands: moving a module or a function
 changes no hash. Docstrings, comments, layout, annotations of functions, and the text of messages (in `raise`, `assert`,

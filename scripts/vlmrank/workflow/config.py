@@ -1,4 +1,4 @@
-"""Fill in and check a configuration against its schema, with messages for people."""
+"""Check a configuration against its schema and fill in defaults, with messages for people."""
 
 from __future__ import annotations
 

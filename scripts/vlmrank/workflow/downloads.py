@@ -1,4 +1,4 @@
-"""What the rows of a models sheet would download, and what is wrong with them."""
+"""List what a models sheet would download, and what is wrong with its rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names, sizes and times of change of all files that a row of a sheet stands for, so that a change of any is seen.
+"""Fingerprint of all files that a row of a sheet stands for, so that a change in any is seen.
 
 Snakemake looks at the time of a folder, which stays the same if a file in it is overwritten or lies deeper. The head
 process takes a fingerprint of each row once a run, without reading a file; it is a parameter of the rule that prepares

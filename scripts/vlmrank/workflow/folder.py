@@ -1,4 +1,4 @@
-"""Where the workflow itself lies: Snakefile, rules, schemas and profiles, in the installed package or in a clone."""
+"""Find the workflow's files (Snakefile, rules, schemas, profiles), in the installed package or in a clone."""
 
 from __future__ import annotations
 

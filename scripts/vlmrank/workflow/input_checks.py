@@ -1,4 +1,4 @@
-"""Whether what the rows of the sheets name is on disk and fits: looked at before anything runs."""
+"""Check before a run that the files and folders of the sheets exist and fit."""
 
 from __future__ import annotations
 

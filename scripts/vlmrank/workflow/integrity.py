@@ -1,4 +1,4 @@
-"""Which result files are not what was written: looked for by the head process before it decides what to run.
+"""Find damaged result files before Snakemake decides what to run.
 
 Snakemake looks at names and times alone. After each run the state of every result file (inode, size, times) is noted;
 at the next start a file whose state has changed is read in full and compared with its checksum, one that nobody noted

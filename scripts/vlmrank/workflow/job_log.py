@@ -1,4 +1,4 @@
-"""What a run says: a log file a job, one line a result on the terminal, and the last lines of the run.
+"""Job logs: one file per job, and one line per result on the terminal.
 
 A job's lines go through a file that the head process follows, so that they appear above its progress bar and also come
 from other nodes.

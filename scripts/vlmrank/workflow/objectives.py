@@ -1,4 +1,4 @@
-"""Datasets that are computed twice, with and without class names, so that each divergence compares one objective.
+"""Compute some datasets twice, with and without class names, so that divergences compare one objective.
 
 A target without class names is compared by its images' embeddings. A divergence to a source that was computed with the
 zero-shot objective would compare two different things, so each source is computed without its names as well: its twin.

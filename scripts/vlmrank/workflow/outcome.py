@@ -1,4 +1,4 @@
-"""What came of a run: what failed and why, what is recommended, and the last lines on the terminal."""
+"""The run summary: what failed and why, what is recommended, the last lines on the terminal."""
 
 from __future__ import annotations
 

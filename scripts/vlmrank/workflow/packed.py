@@ -1,4 +1,4 @@
-"""The sources that come from packs, as rows of the datasets sheet, and which packs are of which model."""
+"""Sources that come from packs: their rows of the datasets sheet, and the packs of each model."""
 
 from __future__ import annotations
 

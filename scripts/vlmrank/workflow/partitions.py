@@ -1,4 +1,4 @@
-"""Check the times in partitions.yaml before Snakemake's SLURM plugin reads them as something else.
+"""Check the time limits in partitions.yaml, which Snakemake's SLURM plugin would misread.
 
 YAML reads an unquoted 30:00 as 1,800, which the plugin takes for minutes; quoted, the plugin takes it for thirty hours.
 `sinfo` means thirty minutes.

@@ -1,4 +1,4 @@
-"""Paths of the configuration and of the sheets in one spelling: `./x`, `x/`, `a/../x` and `~/x` are what they mean."""
+"""Normalise paths of the configuration and the sheets: `./x`, `x/`, `a/../x`, `~/x`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory and time a job needs, and how many datasets fit into one, from the facts of its model.
+"""Memory and time of a job, and datasets per job, from the facts of its model.
 
 The numbers come from `MEASURED`, printed by benchmarks/resources.py. They are meant to be enough at the first attempt
 and are multiplied by the number of the attempt, up to four times, so that a job that ran out of either gets more.

@@ -1,4 +1,4 @@
-"""How large a run is before it starts: jobs, downloads, GPU hours and disk, each by a formula."""
+"""The size of a run before it starts: jobs, downloads, GPU hours and disk, each by a formula."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read and check the two sheets: models and datasets, one row each, with messages for people."""
+"""Read and check the models sheet and the datasets sheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every name of Snakemake that it does not document, and nothing else.
+"""Every undocumented name of Snakemake that we use, and nothing else.
 
 docs/cluster.md says which behaviour of Snakemake `debounce_rescheduling` works around, and when it can go.
 """
