@@ -1,7 +1,7 @@
 """What starting processes and loading models costs: the workflow's conductance stage over one process that loops.
 
 Both compute the same pairs of the bench (benchzoo/ at the repository's root) on one core, one after the other, each
-into an empty result store. A third number is the same with one process a pair, for one model.
+into an empty result store. A third number is the same with one process per pair, for one model.
 
     python benchmarks/amortisation.py [--models 3] [--datasets 21] [--images 64]
 
@@ -123,10 +123,10 @@ def main() -> None:
     loop_pair = one_process / pairs
     for what, seconds, count in (
         ("one process in a loop", one_process, pairs),
-        ("the workflow, a process a model", workflow, pairs),
-        ("a process a pair, one model", single, len(datasets)),
+        ("the workflow, a process per model", workflow, pairs),
+        ("a process per pair, one model", single, len(datasets)),
     ):
-        print(f"{what}\t{seconds:.1f} s\t{seconds / count:.2f} s a pair\t{seconds / count / loop_pair:.2f}")
+        print(f"{what}\t{seconds:.1f} s\t{seconds / count:.2f} s per pair\t{seconds / count / loop_pair:.2f}")
 
 
 if __name__ == "__main__":

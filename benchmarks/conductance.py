@@ -273,7 +273,7 @@ def main() -> int:
     """Print a table, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=DEFAULT, help="OpenCLIP architectures")
-    parser.add_argument("--images", type=int, default=1, help="images a tower")
+    parser.add_argument("--images", type=int, default=1, help="images per tower")
     parser.add_argument("--points", type=int, default=16, help="our path steps")
     parser.add_argument(
         "--enough", type=float, default=4e-3, help="error that 16 points reach on trained smooth towers"

@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", type=int, default=8, help="models, evenly spread over the folder")
     parser.add_argument("--datasets", type=int, default=6, help="datasets, evenly spread over the folder")
-    parser.add_argument("--images", type=int, default=8, help="images a dataset")
+    parser.add_argument("--images", type=int, default=8, help="images per dataset")
     parser.add_argument("--variants", nargs="+", default=["float32:16", "bfloat16:16", "float32:8"])
     parser.add_argument("--json", metavar="FILE", help="also write the rows")
     options = parser.parse_args()

@@ -141,7 +141,7 @@ def print_rules(problem: Problem, reference_steps: int, work: list[int]) -> list
     """Print and return the error of every rule at equal work."""
     reference = problem.reference(reference_steps)
     print(
-        f"\n{problem.name}, {len(problem.x)} images of {problem.images_name}: error at equal work, in passes an image"
+        f"\n{problem.name}, {len(problem.x)} images of {problem.images_name}: error at equal work, in passes per image"
     )
     print(f"{'rule':26}" + "".join(f"{units:>10}" for units in work))
     rows = []
@@ -181,7 +181,7 @@ def main() -> int:
     parser.add_argument("models", nargs="+", type=Path, help="folders that open_clip loads with local-dir:")
     parser.add_argument("--images", nargs="+", type=Path, required=True, help="folders of images")
     parser.add_argument("--count", type=int, default=2, help="images of each folder")
-    parser.add_argument("--work", nargs="+", type=int, default=[8, 16, 32, 64], help="passes an image")
+    parser.add_argument("--work", nargs="+", type=int, default=[8, 16, 32, 64], help="passes per image")
     parser.add_argument("--reference", type=int, default=512, help="steps of the reference")
     parser.add_argument("--precision", action="store_true", help="print the drift of precisions instead")
     parser.add_argument("--json", metavar="FILE", help="also write the rows")

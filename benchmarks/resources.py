@@ -1,7 +1,7 @@
 """Measure what one conductance job needs: the table behind `vlmrank.workflow.resources`.
 
 Models with random weights are built, saved and loaded again as a job does it, one process each; nothing is downloaded.
-Prints one row a model: parameters, image size, peak memory after loading and after computing, seconds a sample.
+Prints one row per model: parameters, image size, peak memory after loading and after computing, seconds per sample.
 
     python benchmarks/resources.py [ARCHITECTURE ...]
 """

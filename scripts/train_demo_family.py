@@ -9,7 +9,7 @@ from vlmrank.workflow.job_log import announce, job
 
 
 def main(snakemake) -> None:
-    """Train one tower family of the demo's zoo, as many variants as the output names, one line a model."""
+    """Train one tower family of the demo's zoo, as many variants as the output names, one line per model."""
     torch.set_num_threads(snakemake.threads)
     train_family(
         snakemake.params.family,

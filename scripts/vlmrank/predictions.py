@@ -193,7 +193,7 @@ def committee_agreement(
     score = np.asarray(score, np.float64)
     present = [index for index, values in enumerate(logits) if values is not None]
     if len(score) != len(logits) or len({np.shape(logits[index]) for index in present}) > 1:
-        raise ValueError("logits must be of the same images and classes for all models, and score one number a model")
+        raise ValueError("logits must be of the same images and classes for all models, and score one number per model")
     if not present:
         return np.full((len(logits), 0), np.nan)
     given = [np.asarray(logits[index], np.float64) for index in present]

@@ -20,7 +20,7 @@ from vlmrank.textfile import read_text
 FORMATS = ("own", "openclip", "clip-benchmark", "lovm", "swab")
 MODEL, DATASET = "model", "dataset"
 NOT_DATASETS = ("params (M)", "FLOPs (B)")  # of OpenCLIP's table, beside its averages
-# What benchmarks list among their datasets that is not classification with one label an image.
+# What benchmarks list among their datasets that is not classification with one label per image.
 OTHER_TASKS = re.compile(r"flickr\d*k?|mscoco.*|.*captions.*|.*retrieval.*|winogavil|.*multilabel.*|sugarcrepe.*")
 ZERO_MODELS, ZERO_SHARE = 3, 0.1  # exact zeros of this many models and this share are a run that failed
 
@@ -156,7 +156,7 @@ def _long(table: pd.DataFrame, path: object, kind: str) -> Table:
         keep = texts(table["language"]).str.lower().isin(["", "en", "eng", "english"])
         table = _filter(table, keep, "language", "language", "another language than English", left)
     keep = texts(table["dataset"]).map(lambda name: not _is_other_task(name))
-    table = _filter(table, keep, DATASET, "dataset", "its task is not classification with one label an image", left)
+    table = _filter(table, keep, DATASET, "dataset", "its task is not classification with one label per image", left)
     names = texts(table["model"])
     if "pretrained" in table.columns:
         tags = texts(table["pretrained"])
@@ -181,7 +181,7 @@ def _wide(table: pd.DataFrame, path: object) -> Table:
         value = pd.to_numeric(filled, errors="coerce")
         fits = int(((value >= 0) & (value <= 1)).sum())
         if _is_other_task(str(column)):
-            left.append((DATASET, str(column), len(filled), "its task is not classification with one label an image"))
+            left.append((DATASET, str(column), len(filled), "its task is not classification with one label per image"))
         elif 2 * fits < len(filled):
             left.append(("column", str(column), len(filled), "most of its cells are no accuracies from 0 to 1"))
         else:

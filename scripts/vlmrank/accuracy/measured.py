@@ -86,7 +86,7 @@ def measure_accuracy(
     ----------
     loaded : a `vlmrank.zoo.LoadedModel`.
     card : a dataset card.
-    batch : images a pass.
+    batch : images per pass.
     threads : that decode images; the number of processors by default.
     identity : stored with the result.
 

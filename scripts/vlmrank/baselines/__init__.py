@@ -66,7 +66,7 @@ def select_methods(methods: Sequence[Method], names: str | Sequence[str] = "defa
 
 
 def describe_methods(methods: Sequence[Method]) -> pd.DataFrame:
-    """One row a method: method, title, group, looks_at (separated by `; `), uses_target_labels."""
+    """One row per method: method, title, group, looks_at (separated by `; `), uses_target_labels."""
     rows = [
         (method.name, method.title, method.group, "; ".join(sorted(method.looks_at)), TARGET_LABELS in method.looks_at)
         for method in methods

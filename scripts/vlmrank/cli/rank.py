@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
         "`snakemake` goes on.",
     )
     parser.add_argument("images", help="a folder of images, a list (CSV, Parquet) or tar files")
-    parser.add_argument("--classes", help="a file with one class name a line (or YAML), or 'cat,dog,horse'")
+    parser.add_argument("--classes", help="a file with one class name per line (or YAML), or 'cat,dog,horse'")
     parser.add_argument(
         "--models", nargs="+", help="'<=500M', a models sheet, folders of models, names (default: OpenCLIP's registry)"
     )

@@ -37,7 +37,7 @@ class Reduction:
 
     Attributes
     ----------
-    least : fewest samples a pass can have.
+    least : fewest samples that a pass can have.
     overlap : whether a pass that ends within an image makes the next one repeat nodes.
     total : float64 [K, C_b] a block.
     score : float64 [K, 2], F(x) and F(x').

@@ -42,7 +42,7 @@ class Conductance:
     alphas : float64 [n+1], the nodes; after a refinement those of the most refined image.
     error : float64 [K], relative change at the last refinement; nan if nothing was refined.
     points : int64 [K], path steps of each image.
-    chunk_size : samples a pass, after any halving.
+    chunk_size : samples per pass, after any halving.
     """
 
     blocks: dict[str, Tensor]
@@ -128,7 +128,7 @@ def layer_conductance(
     if not len(blocks) or not len(images):
         raise VlmrankError("conductance needs at least one block and one image")
     if chunk_size is not None and chunk_size < 1:
-        raise VlmrankError(f"samples a pass must be at least 1, not {chunk_size}")
+        raise VlmrankError(f"samples per pass must be at least 1, not {chunk_size}")
     alphas = check_alphas(alphas)
     baseline = baseline.to(images).expand_as(images)
     count = len(images)

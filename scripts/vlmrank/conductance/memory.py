@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 CPU_SAMPLES, CUDA_SAMPLES = 16, 2048
-"""Most samples a pass: beyond these a bigger batch is no faster."""
+"""Most samples per pass: beyond these a bigger batch is no faster."""
 CPU_TENSOR_BYTES = 32 << 20
 """Most bytes of a tensor on the CPU: glibc maps bigger ones anew each time, and touching fresh pages costs more."""
 _MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")

@@ -22,7 +22,7 @@ class ConductanceOptions:
     precision : `float32`, `tf32`, `bfloat16` or `float64`.
     device : `auto`, `cpu` or `cuda`.
     engine : `vlmrank` or `captum`.
-    batch : `auto`, or samples a pass.
+    batch : `auto`, or samples per pass.
     rule : `auto`, or a rule of `vlmrank.conductance.quadrature`.
     seed : stored with the result; nothing here is random.
     """

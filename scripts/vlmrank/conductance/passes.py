@@ -269,7 +269,7 @@ def run_samples(
             if chunk <= least:
                 raise FailedPair(f"out of memory with {chunk} sample(s) a pass: {failure}")
             chunk = max(least, chunk // 2)
-            logger.warning("out of memory: going on with %d samples a pass", chunk)
+            logger.warning("out of memory: going on with %d samples per pass", chunk)
         elif measuring:
             measuring = False
             chunk = max(least, _fitting(one_pass, device, total - start, group) if start < total else chunk)

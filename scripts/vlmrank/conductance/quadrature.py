@@ -6,7 +6,7 @@ outputs h move at an even speed (`arc_length_curve`), and is integrated with one
 - `clenshaw-curtis`: the path is cut into panels of about 8 steps. In a panel with Chebyshev nodes t_0 < ... < t_m both
   the gradients g and the outputs h are replaced by the polynomials through their values, and the integral of g dh
   is taken exactly (`stieltjes_matrix`): sum_ij S_ij g_i h_j, with S_ij = integral of L_i dL_j. Spectral for smooth
-  towers, at the price of the trapezoid: one forward and one backward pass a node. m = 1 is the trapezoid.
+  towers, at the price of the trapezoid: one forward and one backward pass per node. m = 1 is the trapezoid.
 - `secant`: for towers of ReLU and linear layers, whose gradients jump along the path. See `vlmrank.conductance.layer`.
 - `trapezoid`: sum_j (g_j + g_{j+1}) / 2 (h_{j+1} - h_j).
 - `left`: sum_j g_j (h_{j+1} - h_j), captum's rule, first order.
@@ -199,7 +199,7 @@ def arc_length_curve(
     images : [K, 3, H, W], of which `images_probed`, evenly spread, are used.
     baseline : [K, 3, H, W] or anything that broadcasts to it.
     probe : number of probed steps. With 16 steps and 2 images the attributions are as accurate as with 64 and all.
-    batch : images a forward pass.
+    batch : images per forward pass.
     """
     positions = np.linspace(0.0, 1.0, probe + 1) ** 2
     baseline = baseline.to(images).expand_as(images)

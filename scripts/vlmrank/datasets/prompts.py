@@ -135,7 +135,7 @@ def _entries(node: yaml.Node, where: str, name: str) -> list[str]:
         return []
     _refuse_tag(node, where)
     if not isinstance(node, yaml.SequenceNode):
-        raise VlmrankError(f"{where}: `{name}` must be a list, one entry a line, each after a dash")
+        raise VlmrankError(f"{where}: `{name}` must be a list, one entry per line, each after a dash")
     place = where.rpartition(", line ")[0]
     return [_text(entry, f"{place}, line {entry.start_mark.line + 1}", f"an entry of `{name}`") for entry in node.value]
 

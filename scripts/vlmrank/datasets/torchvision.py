@@ -9,7 +9,7 @@ from pathlib import Path
 from vlmrank.errors import VlmrankError
 from vlmrank.text import nearest
 
-# Not among them: LSUN, which unpickles a file of its folder unchecked, and what has no one label an image.
+# Not among them: LSUN, which unpickles a file of its folder unchecked, and what has no one label per image.
 CLASSIFICATION = frozenset(
     (
         *("Caltech101", "Caltech256", "CIFAR10", "CIFAR100", "CLEVRClassification", "Country211", "DTD", "EMNIST"),
@@ -52,7 +52,7 @@ def open_torchvision(name: str, root: str, *, download: bool = False):
     known = {name: getattr(datasets, name) for name in CLASSIFICATION if hasattr(datasets, name)}
     if kind not in known:
         hint = nearest(kind, known) or f"There are {', '.join(sorted(known))}."
-        raise VlmrankError(f"torchvision has no dataset {kind!r} with one label an image that is read here. {hint}")
+        raise VlmrankError(f"torchvision has no dataset {kind!r} with one label per image that is read here. {hint}")
     parameters = inspect.signature(known[kind].__init__).parameters
     options: dict[str, object] = {}
     if "train" in parameters:

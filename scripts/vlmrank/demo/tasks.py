@@ -230,8 +230,8 @@ def sample(name: str, split: str, per_class: int, *, seed: int = 0) -> tuple[np.
     Parameters
     ----------
     name, split : a key of TASKS and one of SPLITS; splits never share an image.
-    per_class : images a class. The handwritten digits have about 140 (train), 20 (target) and 20 (test) a class; where
-        more are asked for, all there are come back.
+    per_class : images per class. The handwritten digits have about 140 (train), 20 (target) and 20 (test) per class; a
+        larger number gives all of them.
     seed : with the task and the split it fixes every pixel.
 
     Returns

@@ -259,7 +259,7 @@ def train_family(
     effort : factor on all numbers of steps.
     per_class : training images drawn for each class.
     seed : fixes images, initial weights and batches. A variant does not depend on which others are trained.
-    say : called with one line a model.
+    say : called with one line per model.
 
     Returns
     -------

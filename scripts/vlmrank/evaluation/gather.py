@@ -133,7 +133,7 @@ def gather_evidence(
 
 @dataclass
 class _Gathering:
-    """What has been gathered so far: name -> an array a draw, and name -> [draws, datasets]."""
+    """What has been gathered so far: name -> an array per draw, and name -> [draws, datasets]."""
 
     pairs: Mapping[str, Pair | None]
     draws: Draws

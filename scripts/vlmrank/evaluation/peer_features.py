@@ -23,7 +23,7 @@ Card = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PeerFeatures:
-    """One model on one dataset; all embeddings have unit length. N labelled images, C classes, P captions a class.
+    """One model on one dataset; all embeddings have unit length. N labelled images, C classes, P captions per class.
 
     Attributes
     ----------

@@ -37,7 +37,7 @@ def compute_conductance(
     outputs : where the pair file of each dataset goes.
     options : the keys of `ConductanceOptions` that decide about the result.
     settings : where and with what; the precision is that of the options.
-    batch : `auto`, or samples a pass.
+    batch : `auto`, or samples per pass.
     """
     settings = replace(settings, precision=options["precision"])
     stage = ConductanceStage(model, options, settings.code, ResultStore(settings.store, settings.say), batch)

@@ -1,4 +1,4 @@
-"""Prefixes of the models sheet for models outside OpenCLIP's registry: `hf-hub:`, `local-dir:`."""
+"""Names of models in the models sheet: the prefixes `hf-hub:` and `local-dir:`, and the Python that loads a model."""
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 

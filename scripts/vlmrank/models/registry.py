@@ -67,7 +67,7 @@ class Entry:
     architecture, tag : as `open_clip.create_model` takes them.
     family : of the image tower.
     data : what it was trained on, read off the tag.
-    image_size : pixels a side.
+    image_size : pixels per side.
     parameters, image_parameters : numbers, None where unknown.
     gflops : of the image tower for one image, a multiplication and an addition as two.
     place : where it lies on the hub, or its address.
@@ -92,7 +92,7 @@ class Entry:
 
     @property
     def bytes(self) -> int | None:
-        """Size of the download, about: four bytes a parameter."""
+        """Size of the download, about: four bytes per parameter."""
         return None if self.parameters is None else self.parameters * BYTES_PER_PARAMETER
 
 

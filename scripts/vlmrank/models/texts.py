@@ -15,7 +15,7 @@ def text_embeddings(model, tokenizer, texts: Sequence[str], *, batch: int = 256)
     model : has `encode_text`.
     tokenizer : texts -> tokens.
     texts : N texts.
-    batch : texts a pass.
+    batch : texts per pass.
 
     Returns
     -------

@@ -26,7 +26,7 @@ class Result:
     Attributes
     ----------
     target : name of the images.
-    table : pandas table, one row a model, best first.
+    table : pandas table, one row per model, best first.
     facts : what is claimed of the first: verdict, expected accuracy and loss, the record on known tasks.
     folder : with the sheets, the configuration, the ranking and the report.
     rows : model -> row of the models sheet.

@@ -29,7 +29,7 @@ class Standing:
 
     Attributes
     ----------
-    table : one row a model, best first, as `vlmrank.answer.tables.ranking_rows`, with `published`: the place by
+    table : one row per model, best first, as `vlmrank.answer.tables.ranking_rows`, with `published`: the place by
         published accuracy.
     facts : of the answer, as `vlmrank.answer.tables.answer_facts`.
     """

@@ -43,7 +43,7 @@ def cost_words(model: Model) -> str:
         inside = f" ({_millions(model.image_parameters)} in the image tower)" if model.image_parameters else ""
         parts.append(f"{_millions(model.parameters)} parameters{inside}")
     if model.gflops:
-        parts.append(f"{_digits(model.gflops)} GFLOPs an image")
+        parts.append(f"{_digits(model.gflops)} GFLOPs per image")
     return " and ".join(parts)
 
 

@@ -53,7 +53,7 @@ def similarity_chart() -> alt.Chart:
 
 
 def evaluation_chart() -> alt.LayerChart:
-    """One row a method: mean and interval over held-out tasks, each task a tick; data `table` and `tasks`."""
+    """One row per method: mean and interval over held-out tasks, each task a tick; data `table` and `tasks`."""
     order = alt.EncodingSortField("place")
     y = alt.Y("label:N", sort=order, title=None)
     color = alt.Color(

@@ -18,7 +18,7 @@ from vlmrank.report.picks import bounds
 
 LEVELS = 255
 REASONS = 6  # sources named in a model's explanation
-EXPLAINED = 4000  # explanations in a page, shared by its targets, but at least 20 a target
+EXPLAINED = 4000  # explanations in a page, shared by its targets, but at least 20 per target
 
 
 def safe_json(content: Any) -> str:

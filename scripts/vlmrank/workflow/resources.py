@@ -24,7 +24,7 @@ class Measured:
     image_size : pixels.
     load_mb : peak memory once the model is loaded, Python and its packages included.
     peak_mb : peak memory after a pass forward and backward on the CPU.
-    sample_s : seconds a sample.
+    sample_s : seconds per sample.
     """
 
     architecture: str
@@ -139,7 +139,7 @@ def conductance_needs(
     model : model card: `parameters`, `image_size`.
     datasets : datasets in the chunk.
     predicted : images of all of them together that are only predicted, each a third of a sample.
-    images : K, images a dataset.
+    images : K, images per dataset.
     points : path steps.
     gpu : whether it computes on a GPU.
     threads : of a CPU job.
@@ -173,7 +173,7 @@ def accuracy_needs(model: Mapping[str, Any], images: int, *, gpu: bool, threads:
 
 
 def gather_needs(datasets: int, images: int, *, models: int = 1, predictions: float = 0.0, attempt: int = 1) -> Needs:
-    """Needs of a job that reads the pairs of `models` models: no torch, arrays of some megabytes a pair.
+    """Needs of a job that reads the pairs of `models` models: no torch, arrays of some megabytes per pair.
 
     `predictions` is the number of logits a model that it holds at once.
     """

@@ -39,11 +39,11 @@ def outputs_so_far(workflow: Any) -> list[str]:
 
 
 def debounce_rescheduling(workflow: Any) -> None:
-    """Keep at most one look of the scheduler at its ready jobs pending, in a thread that does not outlive the run.
+    """Keep at most one re-evaluation of the ready jobs pending, in a thread that does not outlive the run.
 
-    Under a rate limit (its default is 100 jobs a second) Snakemake 9.27 starts a timer with every look, and each timer
-    leads to another look: every finished job adds one that never ends while jobs are waiting. After some hundred jobs
-    the head process does nothing else, and at the end it waits for the last timer.
+    Under a rate limit (100 jobs per second by default) Snakemake 9.27 starts a timer at each re-evaluation, and each
+    timer triggers another one. Every finished job so adds a timer that never ends while jobs are waiting. After some
+    hundred jobs the head process does nothing else, and at the end it waits for the last timer.
 
     A scheduler without such timers is left as it is.
     """

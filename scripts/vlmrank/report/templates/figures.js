@@ -131,7 +131,7 @@
     const rows = ranked(), key = ["gflops", "parameters"].find((name) => rows.some((row) => models[row[0]][name] !== null));
     const points = rows.filter((row) => models[row[0]][key]).map((row) => ({ model: models[row[0]].label, family: models[row[0]].family, cost: models[row[0]][key], score: row[2], rank: row[1], first: row === rows[0] }));
     if (!key || !points.length) return null;
-    const title = key === "gflops" ? "GFLOPs an image (logarithmic)" : "parameters (logarithmic)";
+    const title = key === "gflops" ? "GFLOPs per image (logarithmic)" : "parameters (logarithmic)";
     return { name: "cost", datasets: { table: points }, patch: { width: width(node), autosize: FIT }, edit: (spec) => { Object.assign(spec.layer[0].encoding.x, { title, axis: { format: key === "gflops" ? "~g" : "~s", tickCount: 6 } }); } };
   });
 

@@ -57,7 +57,7 @@
     box.append(element("div", {}, [
       row.score !== null ? `Score ${fixed(row.score, 3)}` : null, row.parts.length > 1 && row.score !== null ? `of it ${row.parts.map((value, part) => `${fixed(value, 3)} from ${target().parts[part]}`).join(" and ")}` : null,
       row.low !== null ? `likely rank ${row.low} to ${row.high}` : null, row.accuracy !== null ? `accuracy on this task ${percent(row.accuracy, 1)}, not used for the ranking` : null, row.top !== null ? `${percent(row.top)} chance of the true top five` : null,
-      `${count(row.model.parameters)} parameters (${count(row.model.imageParameters)} in the image tower)`, `${row.model.gflops ?? "–"} GFLOPs an image`, row.model.weights ? `weights ${row.model.weights.slice(0, 12)}` : null,
+      `${count(row.model.parameters)} parameters (${count(row.model.imageParameters)} in the image tower)`, `${row.model.gflops ?? "–"} GFLOPs per image`, row.model.weights ? `weights ${row.model.weights.slice(0, 12)}` : null,
     ].filter(Boolean).join(" · ")));
     if (row.reason) box.append(element("div", {}, `Reason: ${row.reason}`));
     if (!reasons && row.rank !== null && Object.keys(target().why).length) {
