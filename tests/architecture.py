@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "scripts" / "vlmrank"
@@ -20,6 +20,9 @@ ROOMS = (
     *("baselines", "evaluation", "answer", "published"),
     *("workflow", "jobs", "report", "demo", "quickstart", "cli"),
 )
+# Importing any other room imports neither PyTorch nor a library that needs it.
+TORCH_ROOMS = {"models", "conductance", "zoo", "demo"}
+TORCH = {"torch", "torchvision", "open_clip", "timm", "captum", "transformers"}
 MAX_LINES_OF_FILE, MAX_LINES_OF_FUNCTION, MAX_PARAMETERS = 400, 60, 8
 # The one module that may touch private names of each package.
 ADAPTERS = {
@@ -57,14 +60,50 @@ def imports() -> set[tuple[str, str]]:
     known, found = modules(), set()
     for name, path in known.items():
         for node in ast.walk(tree(path)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vlmrank":
-                base = node.module.removeprefix("vlmrank").lstrip(".")
-                for alias in node.names:
-                    whole = f"{base}.{alias.name}".lstrip(".")
-                    target = whole if whole in known else base
-                    if target and target != name:
-                        found.add((name, target))
+            found |= {(name, target) for target in _imported(node, known) if target != name}
     return found
+
+
+def _imported(node: ast.AST, known: Container[str]) -> Iterator[str]:
+    """Modules of the package that a statement imports."""
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vlmrank":
+        base = node.module.removeprefix("vlmrank").lstrip(".")
+        for alias in node.names:
+            whole = f"{base}.{alias.name}".lstrip(".")
+            if target := whole if whole in known else base:
+                yield target
+    elif isinstance(node, ast.Import):
+        names = (alias.name.partition(".") for alias in node.names)
+        yield from (rest for package, _, rest in names if package == "vlmrank" and rest)
+
+
+@functools.cache
+def on_import(module: str) -> frozenset[str]:
+    """Packages that importing a module imports; imports inside functions do not count."""
+    known, found, seen, pending = modules(), set(), set(), [module]
+    while pending:
+        module = pending.pop()
+        if module in seen or module not in known:
+            continue
+        seen.add(module)
+        for node in _statements(tree(known[module]).body):
+            pending += _imported(node, known)
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").split(".")[0])
+        pending.append(module.rpartition(".")[0])
+    return frozenset(found)
+
+
+def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run when a module is imported; not those for type checkers alone."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING"):
+            continue
+        if isinstance(statement, ast.If | ast.Try | ast.With):
+            yield from _statements([*statement.body, *getattr(statement, "orelse", ())])
 
 
 @functools.cache
