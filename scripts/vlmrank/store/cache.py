@@ -1,7 +1,7 @@
 """The shared result store: finished results under the hash of everything that decides them.
 
-An entry is an HDF5 or a JSON file with a kind, its own identity and checksums. What is put in and what is taken out are
-copies, so that nobody who writes to a result writes to the store; copies share their blocks where the file system can.
+An entry is an HDF5 or JSON file with a kind, its own identity and checksums. Entries are copied in and copied out, so
+that writing to a result never changes the store. Copies share their blocks where the file system can.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vlmrank.store.hdf5 import attributes_of, change_attributes, open_hdf5
 
 
 def read_entry(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the facts of an entry (kind, identity, model, dataset, status, ...), once all of it is known to be whole.
+    """Read the attributes of an entry (kind, identity, model, dataset, status, ...) after verifying its checksum.
 
     Raises
     ------
@@ -42,14 +42,14 @@ def read_entry(path: str | os.PathLike[str]) -> dict[str, Any]:
 class ResultStore:
     """Finished results under `<root>/<first two digits>/<identity><suffix>`; readers need no lock.
 
-    A file appears whole (written beside, then renamed), is never changed, and is read in full and compared with its
-    checksums before it is used; one that fails is dropped. Several working directories, users and nodes may share one
-    root: two that compute the same result at the same time leave one of the two equal files.
+    A file appears complete (written beside, then renamed) and is never changed. Before use it is read in full and
+    compared with its checksums; one that fails is dropped. Several working directories, users and nodes may share one
+    root. If two of them compute the same result at once, one of the two equal files stays.
 
     Attributes
     ----------
     root : folder of the store.
-    say : takes a line for each entry that is dropped.
+    say : called with one line per dropped entry.
     """
 
     root: Path
@@ -59,11 +59,11 @@ class ResultStore:
         object.__setattr__(self, "root", Path(self.root))
 
     def path(self, identity: str, suffix: str = ".h5") -> Path:
-        """Where the result of this identity is or would be."""
+        """Path of the result of this identity, whether it exists or not."""
         return self.root / identity[:2] / f"{identity}{suffix}"
 
     def holds(self, identity: str, suffix: str = ".h5") -> bool:
-        """Whether there is a whole, successful result of this identity."""
+        """Whether the store has an intact, successful result of this identity."""
         return self._checked(identity, self.path(identity, suffix)) is not None
 
     def publish(self, identity: str, source: str | os.PathLike[str]) -> None:
@@ -81,7 +81,7 @@ class ResultStore:
 
         Parameters
         ----------
-        names : attributes that are this user's own and no part of the identity: model, dataset, ...
+        names : attributes that each user chooses, which are not part of the identity: model, dataset, ...
         """
         destination = Path(destination)
         source = self.path(identity, destination.suffix)
@@ -102,13 +102,13 @@ class ResultStore:
         return True
 
     def relate(self, identity: str, family: str) -> None:
-        """Remember that a result is one of a family, whose members have rows in common."""
+        """Record that a result belongs to a family, whose members share rows."""
         with contextlib.suppress(OSError):
             self._make_folder(self._family(family))
             (self._family(family) / identity).touch()
 
     def relatives(self, family: str) -> Iterator[Path]:
-        """Files of the results of a family, the newest first; those that are gone are forgotten."""
+        """Files of the results of a family, newest first; missing ones are removed from the record."""
         with contextlib.suppress(OSError):
             marks = sorted(self._family(family).iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
             for mark in reversed(marks):
@@ -119,7 +119,7 @@ class ResultStore:
                     mark.unlink(missing_ok=True)
 
     def _make_folder(self, folder: Path) -> bool:
-        """Make a folder of the store, writable for the group if the store is; return whether it is."""
+        """Make a folder of the store, group-writable if the store is; return whether it is."""
         self.root.mkdir(parents=True, exist_ok=True)
         shared = bool(self.root.stat().st_mode & stat.S_IWGRP)
         for part in (*reversed(folder.relative_to(self.root).parents), folder.relative_to(self.root)):
@@ -135,7 +135,7 @@ class ResultStore:
         return self.root / "families" / family[:2] / family
 
     def entries(self) -> Iterator[Path]:
-        """Files of all results, whole or not."""
+        """Files of all results, intact or not."""
         for folder in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
             yield from sorted(path for path in folder.iterdir() if path.suffix in (".h5", ".json"))
 
@@ -157,6 +157,6 @@ class ResultStore:
 
 
 def _sync(path: Path) -> None:
-    """Have the content on disk before the name appears."""
+    """Flush the content to disk before the name appears."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,7 +1,7 @@
 """Record processes that ended without finishing a result, and decide when a result is given up.
 
-It does not if the host went down, or if the scheduler cancelled or preempted the job. A process that was killed, or ran
-out of memory or time, counts against a job that has no more of either; one that crashed in native code always counts.
+A host that went down and a job that was cancelled or preempted do not count. A process that was killed, or ran out of
+memory or time, counts unless the current job has more memory or time. A crash in native code always counts.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ class Crash:
 
     @property
     def counts(self) -> bool:
-        """Whether it may be the result's own fault."""
+        """Whether the result itself may be the cause."""
         return self.holder.get("cause", KILLED) != EXCUSED
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A result that is given up, and why."""
+    """A result that is given up, with the reason."""
 
     key: str
     reason: str
 
 
 def describe(holder: Mapping[str, Any]) -> str:
-    """Name a holder in words.
+    """Describe a holder in words.
 
     >>> describe({"host": "n1", "pid": 7, "user": "ada", "job": "12", "memory_mb": 4000, "minutes": 30})
     'SLURM job 12 of ada on n1, process 7, 4000 MB, 30 min'
@@ -60,12 +60,12 @@ def describe(holder: Mapping[str, Any]) -> str:
 
 
 def fault_file(folder: Path, holder: Mapping[str, Any]) -> Path:
-    """Where a process notes what ends it in native code (`vlmrank.store.limits`)."""
+    """Where Python writes the traceback of a crash in native code (`vlmrank.store.limits`)."""
     return folder / f".fault-{holder.get('host')}-{holder.get('pid')}-{holder.get('born')}"
 
 
 def cause_of_death(holder: Mapping[str, Any], folder: Path) -> tuple[str, str]:
-    """Why a process that is gone has ended, as one of the causes above, and in words."""
+    """Why a process ended: one of the causes above, and a description."""
     fault = fault_file(folder, holder)
     try:
         noted = fault.read_text(encoding="utf-8", errors="replace").strip()
@@ -91,7 +91,7 @@ def cause_of_death(holder: Mapping[str, Any], folder: Path) -> tuple[str, str]:
 
 
 def _slurm_state(job: str) -> str:
-    """State of a SLURM job, empty where that cannot be told."""
+    """State of a SLURM job, empty if unknown."""
     if not job.isdigit() or not shutil.which("scontrol"):
         return ""
     try:
@@ -103,16 +103,16 @@ def _slurm_state(job: str) -> str:
 
 
 def reason_to_quarantine(own: Sequence[Crash], all_of_them: Sequence[Crash], given: Mapping[str, Any]) -> str | None:
-    """Why a result is given up; None if it is to be tried.
+    """Reason to give a result up; None if it should be tried.
 
-    Two crashes of its own are enough, or three of any of the job's results since the last one that was finished: then
-    the fault is not in a single result (a model that does not fit into memory, say). Those in native code count
-    always, others only if the last had at least the memory and time that are given now.
+    Two crashes of its own are enough, or three of any of the job's results since the last finished one: then no single
+    result is at fault (the model may not fit into memory). Crashes in native code always count, others only if the last
+    one had at least the memory and time of this job.
 
     Parameters
     ----------
-    own : crashes at this result, oldest first.
-    all_of_them : crashes at any result of the job.
+    own : crashes of this result, oldest first.
+    all_of_them : crashes of any result of the job.
     given : `memory_mb` and `minutes` of this job, as far as known.
     """
     own = [crash for crash in own if crash.counts]

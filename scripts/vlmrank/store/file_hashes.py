@@ -13,15 +13,15 @@ from pathlib import Path
 
 from vlmrank.store.files import atomic
 
-# A file that changed so shortly before it was hashed may change again within one tick of the file system's clock.
+# A file that changed this shortly before hashing may change again within one tick of the file system's clock.
 SETTLED_SECONDS = 2.0
 READERS = 8
 
 
 def state_of(path: str | os.PathLike[str]) -> list[int]:
-    """Inode, size and the times of change of content and of inode in nanoseconds: what a rewritten file differs in.
+    """Inode, size, mtime and ctime in nanoseconds: a rewritten file differs in at least one.
 
-    The device is no part of it: a network file system has another number on every node.
+    The device is left out: a network file system has a different number on every node.
     """
     facts = Path(path).stat()
     return [facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
@@ -34,11 +34,11 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 class FileHashes:
-    """Hashes of files that were read before, kept in a folder; whoever cannot write there hashes again.
+    """Hashes of files read before, kept in a folder; without write access files are hashed again.
 
     Parameters
     ----------
-    folder : where they are kept, a small file for each `about`; None keeps nothing.
+    folder : where they are kept, one small file per `about`; None keeps nothing.
     about : what the files belong to: a weights file, or the folder of a dataset.
     """
 
@@ -62,7 +62,7 @@ class FileHashes:
         return self.of(path, lambda: file_sha256(path))
 
     def of(self, path: str | os.PathLike[str], read: Callable[[], str], part: str = "") -> str:
-        """The hash of a file or of a `part` of one, which `read` works out where it is not known."""
+        """The hash of a file or of a `part` of one; `read` computes it if it is unknown."""
         key, state = f"{Path(path).absolute()}{part and '#'}{part}", state_of(path)
         known = self._known.get(key)
         if isinstance(known, list) and known[:-1] == state:
@@ -70,18 +70,18 @@ class FileHashes:
         else:
             found = read()
             if state_of(path) != state or time.time() - max(state[2:]) / 1e9 < SETTLED_SECONDS:
-                return found  # true of what was read; not to be remembered
+                return found  # correct for what was read, but not safe to remember
         self._new[key] = [*state, found]
         return found
 
     def keep(self) -> None:
-        """Write down what was asked for, for the next process."""
+        """Save the hashes that were used, for the next process."""
         if self._file is not None and self._new and self._new != self._known:
             with contextlib.suppress(OSError), atomic(self._file) as partial:
                 partial.write_text(json.dumps(self._new), encoding="utf-8")
 
 
 def hash_all(jobs: Iterable[Callable[[], str]]) -> list[str]:
-    """Run `jobs` in a few threads, since reading waits and hashing holds no lock; results in order."""
+    """Run `jobs` in a few threads (hashing releases the GIL); results in order."""
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(lambda job: job(), jobs))

@@ -1,6 +1,6 @@
 """Read and write tables and JSON files; every file is written beside its destination and renamed.
 
-A reader on another node sees the old file, the new file or none, never a half.
+A reader on another node sees the old file, the new file or none, never a partial one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TEXT_COLUMNS = (
 )
 
 
-# What a file system says that works again later, by itself or once somebody has made room.
+# Errors of the file system that may pass, by themselves or once somebody has made room.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PASSING = (
     *FULL,
@@ -60,7 +60,7 @@ PASSING = (
 
 
 class DamagedFile(VlmrankError, ValueError):
-    """A file is not what was written: half of it, or with bits that changed."""
+    """A file is not what was written: truncated or corrupted."""
 
     def __init__(self, path: str | os.PathLike[str], what: str):
         super().__init__(f"{path}: {what}; delete it and run again")
@@ -68,7 +68,7 @@ class DamagedFile(VlmrankError, ValueError):
 
 
 def passing_errno(error: BaseException) -> int | None:
-    """The number of a fault of the file system that is none of the file, None for any other error.
+    """The errno of a passing file system error, None for any other error.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def passing_errno(error: BaseException) -> int | None:
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside `path` to write to, and rename it to `path` if the block ends without an error.
 
-    The temporary name is unique, so that two processes that write the same file do not meet: the last one wins whole.
+    The temporary name is unique, so two processes may write the same file at once: the last one wins.
 
     Raises
     ------
@@ -104,14 +104,14 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         full = passing_errno(error)
         if full not in FULL:
             raise
-        raise VlmrankError(f"{path}: {os.strerror(full)}; make room and run again, what is finished stays") from error
+        raise VlmrankError(f"{path}: {os.strerror(full)}; make room and run again, finished results stay") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy the content of a file; where the file system can, both share their blocks until one of them is written."""
+    """Copy a file, as a reflink where the file system can."""
     with Path(source).open("rb") as read, Path(target).open("wb") as written:
         with contextlib.suppress(OSError):
             fcntl.ioctl(written.fileno(), FICLONE, read.fileno())
@@ -120,7 +120,7 @@ def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) ->
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write `content` as indented JSON; a mapping with a checksum of it, which `read_json` compares and leaves out."""
+    """Write `content` as indented JSON; a mapping gets a checksum, which `read_json` verifies and removes."""
     if isinstance(content, Mapping):
         content = {**content, CHECKSUM: _checksum(json.loads(json.dumps(content)))}
     with atomic(path) as partial:
@@ -132,12 +132,12 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
     Raises
     ------
-    DamagedFile : it is no JSON, or its checksum differs.
+    DamagedFile : not JSON, or its checksum differs.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DamagedFile(path, f"not a whole JSON file ({error})") from error
+        raise DamagedFile(path, f"not a complete JSON file ({error})") from error
     if isinstance(content, dict) and CHECKSUM in content and content.pop(CHECKSUM) != _checksum(content):
         raise DamagedFile(path, "damaged (it is not what was written)")
     return content

@@ -1,8 +1,8 @@
 """Open HDF5 files, with checksums and without locks. The only module that does.
 
-Never with locks, which network file systems often lack: a file has one writer, appears whole and does not change. Each
-file says its kind and ends with the SHA-256 of all bytes before it, which is compared on reading; HDF5 itself does not
-look beyond its own end.
+No locks, which network file systems often lack: a file has one writer, appears complete and does not change. Each file
+stores its kind, and ends with the SHA-256 of all bytes before it, which is verified on reading. HDF5 ignores bytes
+beyond its own end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ END = len(SEAL) + hashlib.sha256().digest_size
 
 @contextlib.contextmanager
 def create_hdf5(path: str | os.PathLike[str], kind: str) -> Iterator[h5py.File]:
-    """Yield a new file beside `path`, which is sealed and gets that name if the block ends without an error.
+    """Yield a new file beside `path`; if the block ends without an error, it is sealed and renamed.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def create_hdf5(path: str | os.PathLike[str], kind: str) -> Iterator[h5py.File]:
 
 @contextlib.contextmanager
 def open_hdf5(path: str | os.PathLike[str], kind: str = "") -> Iterator[h5py.File]:
-    """Yield a file to read from, once it is known to be what was written.
+    """Yield a file to read from, after verifying its checksum.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def open_hdf5(path: str | os.PathLike[str], kind: str = "") -> Iterator[h5py.Fil
     Raises
     ------
     FileNotFoundError : there is no such file.
-    DamagedFile : its checksum differs, or it has not the layout that is read inside the block.
+    DamagedFile : its checksum differs, or its layout is not the expected one.
     VlmrankError : it cannot be read at the moment.
     """
     try:
@@ -64,7 +64,7 @@ def open_hdf5(path: str | os.PathLike[str], kind: str = "") -> Iterator[h5py.Fil
             yield file
     except (FileNotFoundError, DamagedFile):
         raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:  # HDF5 raises any of these
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:  # whatever HDF5 raises
         passing = passing_errno(error)
         if passing is not None:
             raise VlmrankError(f"{path}: cannot be read now ({os.strerror(passing)}); run again") from error
@@ -72,7 +72,7 @@ def open_hdf5(path: str | os.PathLike[str], kind: str = "") -> Iterator[h5py.Fil
 
 
 def unverified_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Attributes of a file of any age, which may have no seal; none where it is no HDF5 file."""
+    """Attributes of a file of any version, which may have no checksum; empty if it is not HDF5."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return attributes_of(file)
@@ -81,7 +81,7 @@ def unverified_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def change_attributes(path: Path, values: Mapping[str, Any]) -> None:
-    """Change attributes of a file that nobody else sees yet, and seal it again."""
+    """Change attributes of a file that no other process uses yet, and seal it again."""
     os.truncate(path, path.stat().st_size - END)
     with h5py.File(path, "r+", locking=False) as file:
         file.attrs.update(values)
@@ -101,7 +101,7 @@ def _sha256(path: str | os.PathLike[str], end: int) -> tuple[bytes, bytes]:
 
 
 def has_end(path: str | os.PathLike[str]) -> bool:
-    """Whether a file ends as a sealed one does: it was written whole. Its checksum is not compared."""
+    """Whether a file ends with a seal, so was written completely; the checksum is not verified."""
     with Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - END))

@@ -1,7 +1,7 @@
 """Identity of a result: the hash of its inputs' content, its options, code and package versions.
 
-Snakemake does not see that two working directories want the same result: a pair is therefore kept under the hash of
-everything that went into it.
+Snakemake cannot tell that two working directories want the same result, so results are stored under the hash of
+everything that decides them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def content_identity(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# Facts of a model card that decide what its towers compute.
+# Keys of a model card that decide what its towers compute.
 MODEL_FACTS = (
     *("weights_sha256", "config_sha256", "tokenizer_sha256", "text_config_sha256"),
     *("activation", "image_size", "embed_dim", "preprocess"),
 )
 # Packages whose releases change numbers; docs/output.md says why these, and why not their last digits.
 PACKAGES = ("torch", "open_clip_torch", "timm", "pillow")
-TEXT_PACKAGES = (*PACKAGES, "transformers")  # where the text tower is one of Hugging Face's
+TEXT_PACKAGES = (*PACKAGES, "transformers")  # for text towers of Hugging Face
 # Options that decide how a pair is computed but not what comes out.
 FREE_OPTIONS = ("device", "batch", "datasets_per_job", "job_minutes")
 
@@ -64,9 +64,9 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 
 def row_family(model: Mapping[str, Any], dataset: Mapping[str, Any], options: Mapping[str, Any], code: str) -> str:
-    """What pairs have in common whose rows by image are equal: all that is in their identity but the images.
+    """Identity without the images: pairs with the same one have equal rows for equal images.
 
-    Paths that start at the mean image depend on the images, which then belong to it.
+    If paths start at the mean image, rows depend on all images, which then stay in.
     """
     together = dataset["images"] if options.get("baseline") == "mean" else []
     return pair_identity(model, {**dataset, "images": together, "predicted": []}, options, code)
@@ -75,7 +75,7 @@ def row_family(model: Mapping[str, Any], dataset: Mapping[str, Any], options: Ma
 def pair_identity(model: Mapping[str, Any], dataset: Mapping[str, Any], options: Mapping[str, Any], code: str) -> str:
     """Identity of a pair: weights, tokenizer, images, class names, templates, preprocessing, options, code, versions.
 
-    The names of the model and of the dataset and their places on disk are no part of it, nor is the device.
+    Names of the model and the dataset, their places on disk and the device are not part of it.
     """
     return content_identity(
         {

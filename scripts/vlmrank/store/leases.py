@@ -1,8 +1,8 @@
 """Lease files for results, with crash tracking: no result is computed by two processes at a time.
 
-A lease is a small file in a folder that all processes share, named by the result it stands for. It says who works on
-the result and is touched every few seconds. Everything rests on exclusive creation and on renames, which are atomic on
-NFS and Lustre as well; nothing waits for a lock and nothing is linked.
+A lease is a small file in a shared folder, named after its result. It says which process works on the result, and is
+touched every few seconds. Leases rely on exclusive creation and on renames, which are atomic on NFS and Lustre too;
+there are no file locks and no hard links.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ PATIENCE_SECONDS = 90.0
 TRIES_TO_RELEASE = 5
 LEASE, CRASH = ".lease", ".crash"
 logger = logging.getLogger(__name__)
-# Leases of this process by path: a signal may come before whoever asked for one has it in hand.
+# Leases of this process by path, since a signal may arrive before `take` has returned.
 _held: dict[Path, tuple[int, str]] = {}
 
 
 @atexit.register
 def _release_all() -> None:
-    """Give back at the end of the process what is still held."""
+    """Release at exit what is still held."""
     for path, (process, token) in list(_held.items()):
-        if process == os.getpid():  # a forked child holds none of its parent's
+        if process == os.getpid():  # a forked child holds none of its parent's leases
             with contextlib.suppress(OSError):
                 if (_read(path) or {}).get("token") == token:
                     path.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: Mapping[str, Any], *, exclusive: bool = False) -> None:
-    """Write a lease or a record for all who may write the folder, whatever the umask of this user.
+    """Write a lease or a crash record, writable for all who may write to the folder, whatever the umask.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _write(path: Path, content: Mapping[str, Any], *, exclusive: bool = False) -
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Content of a lease; None if there is none, empty while it cannot be read."""
+    """Content of a lease; None if there is none, empty if it cannot be read now."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -84,10 +84,10 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 @dataclass
 class Lease:
-    """A result that this process has taken on; leaving the `with` block gives it back.
+    """A result that this process works on; leaving the `with` block releases it.
 
-    Leaving by an error gives it back as well: the error was seen and will be told. Only a process that ends without
-    being asked leaves a crash behind, or one that calls `record_crash`.
+    Leaving by an error releases it as well, since the error is reported. Only a process that ends unexpectedly, or that
+    calls `record_crash`, leaves a crash behind.
     """
 
     key: str
@@ -101,7 +101,7 @@ class Lease:
         threading.Thread(target=self._live, name=f"lease {self.key}", daemon=True).start()
 
     def _live(self) -> None:
-        """Touch the lease until it is given back, or is another's; what fails now may work at the next beat."""
+        """Touch the lease until it is released or taken over; a touch that fails is tried again at the next beat."""
         while not self._stop.wait(self.beat):
             try:
                 found = _read(self.path)
@@ -116,7 +116,7 @@ class Lease:
                 logger.warning("the lease %s could not be touched: %s", self.path, error)
 
     def release(self) -> None:
-        """Give the result back."""
+        """Release the result."""
         self._stop.set()
         _held.pop(self.path, None)
         for attempt in range(TRIES_TO_RELEASE):
@@ -129,7 +129,7 @@ class Lease:
             time.sleep(0.1 * attempt)
 
     def record_crash(self, cause: str, how: str) -> None:
-        """Record an end that this process sees coming, such as its time limit, and give the result back."""
+        """Record an expected end, such as the time limit, and release the result."""
         with contextlib.suppress(OSError, VlmrankError):
             _write(crash_file(self.path.parent, self.key, self.content), {**self.content, "cause": cause, "how": how})
         self.release()
@@ -142,7 +142,7 @@ class Lease:
 
 
 def crash_file(folder: Path, key: str, holder: Mapping[str, Any]) -> Path:
-    """Where the end of a holder that did not finish its result is recorded."""
+    """Where the crash of a holder is recorded."""
     return folder / f"{key}.{holder.get('token', 'unreadable')}{CRASH}"
 
 
@@ -153,10 +153,10 @@ class Leases:
     Attributes
     ----------
     folder : where the lease files are; made on demand.
-    notes : what to add to a lease for the reader of a later message, such as `memory_mb` and `minutes`.
+    notes : added to each lease, for later messages: `memory_mb`, `minutes`.
     beat : seconds between two touches of a lease.
-    patience : seconds without a touch, by the clock of the file system, after which a process on another machine
-        counts as gone; on this machine its process number is looked up.
+    patience : seconds without a touch, by the file system's clock, after which a process on another machine counts as
+        gone; on this machine its process number is looked up.
     """
 
     folder: Path
@@ -168,7 +168,7 @@ class Leases:
         return self.folder / f"{key}{LEASE}"
 
     def _now(self) -> float:
-        """Return the time by the clock of the file system, which may be another machine's."""
+        """Return the time by the file system's clock, which may be another machine's."""
         probe = self.folder / f".clock-{secrets.token_hex(8)}"
         try:
             probe.touch()
@@ -178,9 +178,9 @@ class Leases:
                 probe.unlink(missing_ok=True)
 
     def _silent(self, path: Path) -> bool:
-        """Whether a file was last touched longer ago than the patience lasts; False while that cannot be told.
+        """Whether a file was last touched longer than the patience ago; False if unknown.
 
-        A beat that lies as far ahead is of a clock that has been put back since, and as old.
+        A touch that far in the future comes from a clock that was set back since, and counts as old.
         """
         try:
             return abs(self._now() - path.stat().st_mtime) > self.patience
@@ -198,13 +198,13 @@ class Leases:
                 self.folder.chmod(self.folder.stat().st_mode | (self.folder.parent.stat().st_mode & 0o2070))
 
     def holder(self, key: str) -> dict[str, Any] | None:
-        """Return who holds a result, None if nobody alive does."""
+        """Return the living holder of a result, None if there is none."""
         path = self._path(key)
         content = _read(path)
         return None if content is None or self._gone(path, content) else content
 
     def take(self, key: str) -> Lease | None:
-        """Take a result on; None if a living process has it. The lease of a dead one becomes a recorded crash.
+        """Lease a result; None if a living process holds it. The lease of a dead process becomes a recorded crash.
 
         Raises
         ------
@@ -235,14 +235,14 @@ class Leases:
         return Lease(key, path, content, self.beat, took_over)
 
     def _record_crash(self, key: str, path: Path, holder: dict[str, Any]) -> Crash | None:
-        """Record that a holder is gone, in exactly one of the processes that try; None in the others."""
+        """Record the crash of a holder; exactly one of the processes that try succeeds, the others get None."""
         file = crash_file(self.folder, key, holder)
         cause, how = cause_of_death(holder, self.folder)
         record = {**holder, "cause": cause, "how": how}
         try:
             _write(file, record, exclusive=True)
         except FileExistsError:
-            # Another process is between this line and its taking over; if it stays there, it is gone too.
+            # Another process is about to take the lease over; if it stays here, it is gone too.
             if self._silent(file):
                 file.unlink(missing_ok=True)
             return None
@@ -252,9 +252,9 @@ class Leases:
         return Crash(file, self._now(), record)
 
     def crashes(self, keys: Collection[str]) -> dict[str, list[Crash]]:
-        """Return what ended without finishing one of these results, oldest first, from one listing of the folder.
+        """Return the crashes of each of these results, oldest first, from one listing of the folder.
 
-        Leases whose holder is gone become recorded crashes on the way.
+        Leases of dead holders become recorded crashes on the way.
         """
         wanted, found = set(keys), {}
         try:
@@ -287,7 +287,7 @@ class Leases:
                 crash.path.unlink(missing_ok=True)
 
     def excuse(self, crash: Crash) -> Crash:
-        """Count a crash no longer as one of a row, since a result has been finished after it."""
+        """Stop counting a crash as one of a series, since a result was finished after it."""
         holder = {**crash.holder, "alone": True}
         if not crash.holder.get("alone"):
             with contextlib.suppress(OSError, VlmrankError):
@@ -298,7 +298,7 @@ class Leases:
 def acquire_run_lock(folder: str | os.PathLike[str], what: str) -> None:
     """Make this process the only one that does `what` with `folder`, until it ends.
 
-    A closed terminal (SIGHUP) ends it as Ctrl-C does, so that its jobs are cancelled and the lock is given back.
+    A closed terminal (SIGHUP) ends it as Ctrl-C does: its jobs are cancelled and the lock is released.
 
     Raises
     ------

@@ -15,17 +15,17 @@ from vlmrank.store.crashes import TIME, fault_file
 from vlmrank.store.leases import Lease
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-NEARLY = 0.9  # of its time limit, after which a signal is taken for the limit's
+NEARLY = 0.9  # share of the time limit after which a signal counts as the time limit
 
 
 @contextlib.contextmanager
 def until_terminated(minutes: float | None, started: float) -> Iterator[Callable[[Lease], None]]:
-    """Turn SIGTERM, which a scheduler sends before it kills, and SIGHUP into an orderly end.
+    """Turn SIGTERM (sent by a scheduler before it kills) and SIGHUP into an orderly exit.
 
-    Inside the block they raise `SystemExit(128 + number)`. The yielded function is to be called with each lease that is
-    begun; the last one is given back when the block ends in whatever way. If the signal comes when at least nine tenths
-    of the time limit are used up, that limit is recorded as the cause; otherwise the job was cancelled or preempted,
-    which says nothing about the result. A crash in native code is noted beside the lease, for whoever takes over.
+    Inside the block they raise `SystemExit(128 + number)`. Call the yielded function with each lease as its work
+    begins; the last one is released however the block ends. If the signal comes when at least nine tenths of the time
+    limit are used up, that limit is recorded as the cause; otherwise the job was cancelled or preempted, which says
+    nothing about the result. A crash in native code is noted beside the lease, for the next holder.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def until_terminated(minutes: float | None, started: float) -> Iterator[Callable
 
 @contextlib.contextmanager
 def _noted_faults(path: Path) -> Iterator[None]:
-    """Have Python write to `path` what ends it in native code (a segmentation fault, say)."""
+    """Have Python write the traceback of a crash in native code (a segmentation fault) to `path`."""
     before = faulthandler.is_enabled()
     try:
         file = path.open("w", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 A pack is a zip file. `pack.json` holds the model's facts, the settings, and of each source its card without paths and
 test images, its accuracy and its group. `pairs/<identity>.h5` are finished pairs under the identities that they have in
-a result store, so a pair is taken exactly where it would have been computed alike. There are no images and no weights.
+a result store, so a pair is used only where computing it would give the same. A pack holds no images and no weights.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Pack:
 
         Parameters
         ----------
-        names : attributes that are this user's own and no part of the identity: model, dataset, ...
+        names : attributes that each user chooses, which are not part of the identity: model, dataset, ...
 
         Raises
         ------
-        VlmrankError : the pair is damaged, or another than its name says.
+        VlmrankError : the pair is damaged, or not the one that its name says.
         """
         with _opened(self.path) as file:
             try:
@@ -125,7 +125,7 @@ def write_pack(path: str | os.PathLike[str], pack: Pack, pairs: Mapping[str, str
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """A member without a date, so that equal content makes an equal file."""
+    """A member without a date, so that equal content gives equal files."""
     member = zipfile.ZipInfo(name)
     member.compress_type = zipfile.ZIP_DEFLATED
     return member
@@ -136,7 +136,7 @@ def find_packs(places: Sequence[str]) -> list[Path]:
 
     Raises
     ------
-    VlmrankError : a place is not there, or a folder holds no pack.
+    VlmrankError : a path does not exist, or a folder holds no pack.
     """
     found: list[Path] = []
     for place in map(Path, places):
@@ -153,7 +153,7 @@ def read_pack(path: str | os.PathLike[str]) -> Pack:
 
     Raises
     ------
-    VlmrankError : it is no pack, a damaged one, or of another format.
+    VlmrankError : not a pack, a damaged one, or one of another format.
     """
     path = Path(path)
     try:
@@ -191,7 +191,7 @@ def packed_card(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_cards(packs: Sequence[Pack]) -> dict[str, tuple[Pack, Mapping[str, Any]]]:
-    """Every source of some packs: the first pack that has it, and its card there."""
+    """Each source of the packs: the first pack that has it, and its card there."""
     found: dict[str, tuple[Pack, Mapping[str, Any]]] = {}
     for pack in packs:
         for name, card in pack.datasets.items():
@@ -202,7 +202,7 @@ def first_cards(packs: Sequence[Pack]) -> dict[str, tuple[Pack, Mapping[str, Any
 def why_missing(
     packs: Sequence[Pack], model: Mapping[str, Any], dataset: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> str:
-    """Why no pack has a pair, a sentence.
+    """Why no pack has a pair, in one sentence.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ class Pair:
 
 
 def distrusted_models(folder: str | os.PathLike[str]) -> list[str]:
-    """Models of a folder `<model>/<dataset>.h5` whose first pair file is one of the secant rule of version 1.
+    """Models of a folder `<model>/<dataset>.h5` whose first pair file used the secant rule of version 1.
 
     That rule was wrong for ResNets in passes of a single sample. Files of version 1 have no seal: nothing reads them.
     """
@@ -131,11 +131,11 @@ def read_pair(path: str | os.PathLike[str], *, blocks: bool = True, of: tuple[st
 
     Parameters
     ----------
-    of : the model and the dataset that it should be of.
+    of : the expected model and dataset.
 
     Raises
     ------
-    DamagedFile : the file is not what `write_pair` wrote, or of others.
+    DamagedFile : the file is not what `write_pair` wrote, or belongs to another model or dataset.
     """
     with open_hdf5(path, "pair") as file:
         attributes = attributes_of(file)

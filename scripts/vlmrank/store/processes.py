@@ -13,7 +13,7 @@ from typing import Any
 
 
 def host_and_boot() -> tuple[str, str]:
-    """Name of this host, and an identifier that it gets anew whenever it starts (empty where there is none)."""
+    """Name of this host, and the identifier of its boot (empty where there is none)."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return socket.gethostname(), boot.read_text().strip() if boot.exists() else ""
 
@@ -40,7 +40,7 @@ def _user() -> str:
 
 
 def this_process() -> dict[str, Any]:
-    """Describe this process: host, pid, user, what its number is unique in and, inside a SLURM job, that number."""
+    """Describe this process: host, boot, pid and its namespace, user and, inside a SLURM job, the job number."""
     host, boot = host_and_boot()
     return {
         "host": host,
@@ -55,12 +55,12 @@ def this_process() -> dict[str, Any]:
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:
-    """Whether a process that `this_process` described still lives; None if that cannot be told from here."""
+    """Whether a process that `this_process` described still lives; None if unknown from here."""
     host, boot = host_and_boot()
     if process.get("host") != host or not boot or not process.get("boot"):
         return None
     if process["boot"] != boot:
-        return False  # this host has started again since
+        return False  # this host has been rebooted since
     if process.get("namespace") != _namespace():
         return None  # in a container
     return _born(int(process["pid"])) == process.get("born")

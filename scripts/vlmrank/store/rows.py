@@ -1,7 +1,7 @@
 """Reuse results image by image: take known rows from stored pairs and compute only the others.
 
-A row is one image's conductance, or its prediction. It depends on no other image, so that a new pair takes the rows
-that are known and computes the others. K attributed images, P predicted ones, as in `vlmrank.store.pair`.
+A row is the conductance or the prediction of one image. It depends on no other image, so a new pair reuses known rows
+and computes only the others. K attributed images, P predicted ones, as in `vlmrank.store.pair`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ PREDICTED = ("logits", "embedding")
 
 
 def known_rows(pairs: Iterable[Pair], images: Sequence[Record], predicted: Sequence[Record]) -> Pair | None:
-    """The rows of pairs that belong to images of a dataset card, under the card's names; None if there are none.
+    """Rows of stored pairs for the images of a dataset card, under the card's names; None if there are none.
 
     Parameters
     ----------
-    pairs : of one model, with the same settings and class names; drawn from until every image is found.
+    pairs : of one model, with the same settings and class names; read until every image is found.
     images, predicted : the card's records (id, sha256) of attributed images, and of those that are only predicted.
     """
     wanted = {record["sha256"] for record in images if record["sha256"]}
@@ -64,9 +64,9 @@ def known_rows(pairs: Iterable[Pair], images: Sequence[Record], predicted: Seque
 
 
 def merge_rows(first: Pair, second: Pair, names: Sequence[str]) -> Pair:
-    """`second` with the rows of `first` besides, both in the order of `names`; the rest is that of `second`.
+    """`second` with the rows of `first` added, in the order of `names`; everything else is that of `second`.
 
-    No image is attributed in both; of one that is predicted in both, the prediction of `second` is kept.
+    No image may be attributed in both; if one is predicted in both, `second` wins.
     """
     order = {name: place for place, name in enumerate(names)}
     whole = [pair for pair in (first, second) if len(pair.image_id)]
@@ -75,7 +75,7 @@ def merge_rows(first: Pair, second: Pair, names: Sequence[str]) -> Pair:
     both = [pair for pair in (first, second) if len(pair.predicted_id)]
     predicted = [name for pair in both for name in pair.predicted_id]
     digests = [digest for pair in both for digest in pair.predicted_sha256]
-    last = {name: view for view, name in enumerate(predicted)}  # one that is in both is that of `second`
+    last = {name: view for view, name in enumerate(predicted)}  # `second` wins
     views = sorted(last.values(), key=lambda view: order[predicted[view]])
     merged = {name: _joined([getattr(pair, name) for pair in whole], rows) for name in ATTRIBUTED if whole}
     merged |= {name: _joined([getattr(pair, name) for pair in both], views) for name in PREDICTED if both}

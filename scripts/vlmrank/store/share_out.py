@@ -18,24 +18,24 @@ def share_out(
     poll: float = 5.0,
     on_wait: Callable[[str, Mapping[str, Any]], None] = lambda key, holder: None,
 ) -> Iterator[Lease | Quarantined]:
-    """Yield every result that is still to be made, once it is this process's to make.
+    """Yield each missing result once this process holds its lease.
 
-    Results that another process holds come last: by then they are finished, or that process is gone and they are
-    yielded here. Those at which a process crashed come after those at which none did, and are given up as
-    `reason_to_quarantine` says. The folder is listed once a round.
+    Results held by other processes come last: by then they are finished, or their holder is gone and they are yielded
+    here. Results with crashes come after those without, and are given up as `reason_to_quarantine` says. The folder is
+    listed once per round.
 
     Parameters
     ----------
     keys : names of the results, in the order of work.
-    leases : where they are taken on.
+    leases : the folder of leases.
     finished : whether a result exists by now; asked again after each wait.
-    poll : seconds between two looks at results that others hold.
+    poll : seconds between two checks of results that others hold.
     on_wait : called with a result and its holder, before the first wait for it.
 
     Yields
     ------
-    Lease : to be worked on inside a `with` block, before the next one is asked for.
-    Quarantined : to be recorded as failed.
+    Lease : compute it inside a `with` block before asking for the next one.
+    Quarantined : record it as failed.
     """
     waiting, told = list(keys), set()
     crashes = leases.crashes(keys)

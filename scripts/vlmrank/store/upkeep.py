@@ -15,7 +15,7 @@ from vlmrank.store.cache import ResultStore, read_entry
 from vlmrank.store.files import DamagedFile
 
 DAY = 86400.0
-LEFTOVERS = (".partial-*", ".clock-*")  # what `atomic` and leases write beside and rename or delete in seconds
+LEFTOVERS = (".partial-*", ".clock-*")  # temporary files of `atomic` and leases, which live for seconds
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Holding:
 
 @dataclass(frozen=True)
 class Unused:
-    """Entries that no kept results use, by what may be done with them.
+    """Entries that no given results folder uses, by what may be done with them.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Unused:
 
 
 def check_store(store: ResultStore) -> Iterator[tuple[Path, str]]:
-    """Read every entry in full; yield each with what is wrong with it, empty if nothing is. Nothing is deleted."""
+    """Read every entry in full; yield it with its fault, empty if intact. Nothing is deleted."""
     for path in store.entries():
         try:
             found = read_entry(path)
@@ -82,11 +82,13 @@ def used_by(results: str | os.PathLike[str]) -> set[str]:
 
     Raises
     ------
-    VlmrankError : there is no such folder, or a file in it cannot be read: then nobody knows what it uses.
+    VlmrankError : the folder does not exist, or a file in it cannot be read, so its entries are unknown.
     """
     results = Path(results)
     if not (results / "conductance").is_dir():
-        raise VlmrankError(f"{results}: no run has written there, so it is not known what it uses; run it first")
+        raise VlmrankError(
+            f"{results}: no run has written there, so the entries that it uses are unknown; run it first"
+        )
     found = set()
     for folder in ("conductance", "accuracy", "features"):
         for path in (path for suffix in ("h5", "json") for path in (results / folder).rglob(f"*.{suffix}")):
@@ -97,7 +99,7 @@ def used_by(results: str | os.PathLike[str]) -> set[str]:
 
 
 def find_unused(store: ResultStore, used: Collection[str], *, older_than_days: float) -> Unused:
-    """Sort the entries that are not among `used` by what may be done.
+    """Sort the entries that are not in `used` by what may be done with them.
 
     Parameters
     ----------
@@ -116,7 +118,7 @@ def find_unused(store: ResultStore, used: Collection[str], *, older_than_days: f
 
 
 def find_leftovers(store: ResultStore) -> list[Path]:
-    """Files of this user that a process which died has left half written: untouched for a day."""
+    """Unfinished files that a dead process of this user left: untouched for a day."""
     found = []
     for path in (path for pattern in LEFTOVERS for path in store.root.rglob(pattern)):
         with contextlib.suppress(FileNotFoundError):
@@ -127,7 +129,7 @@ def find_leftovers(store: ResultStore) -> list[Path]:
 
 
 def delete_entries(paths: Collection[Path]) -> int:
-    """Delete entries of this user; returns how many bytes that freed."""
+    """Delete entries of this user; return the number of bytes freed."""
     freed = 0
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
