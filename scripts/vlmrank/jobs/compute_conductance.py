@@ -15,7 +15,7 @@ from vlmrank.store.identities import TEXT_PACKAGES, deciding_options, pair_ident
 from vlmrank.store.packs import read_pack, why_missing
 from vlmrank.store.rows import known_rows
 
-RELATIVES = 8  # pairs of a family that are looked through for known rows
+RELATIVES = 8  # pairs of a family that are searched for known rows
 MODEL_NAMES = ("model", "architecture", "pretrained")
 
 
@@ -35,7 +35,7 @@ def compute_conductance(
     model : model card, as `fetch_model` writes it.
     datasets : dataset cards, as `prepare_dataset` writes them.
     outputs : where the pair file of each dataset goes.
-    options : the keys of `ConductanceOptions` that decide about the result.
+    options : the keys of `ConductanceOptions` that decide the result.
     settings : where and with what; the precision is that of the options.
     batch : `auto`, or samples per pass.
     """
@@ -59,12 +59,12 @@ class ConductanceStage(Stage):
         return pair_identity(self.model, dataset, self.options, self.code)
 
     def known(self, dataset: Card) -> Pair | None:
-        """What the store has of the dataset's images, from any pair of this model, these settings and class names."""
+        """Rows that the store has for the dataset's images, from any pair with this model, settings and class names."""
 
         def relatives() -> Iterator[Pair]:
             family = row_family(self.model, dataset, self.options, self.code)
             for path in itertools.islice(self.results.relatives(family), RELATIVES):
-                with contextlib.suppress(VlmrankError, OSError):  # damaged or gone: its images are computed again
+                with contextlib.suppress(VlmrankError, OSError):  # damaged or gone: compute its images again
                     yield read_pair(path)
 
         lists = image_lists(dataset)
@@ -122,7 +122,7 @@ class ConductanceStage(Stage):
 
     def write(self, result: Pair, dataset: Card, output: Place) -> None:
         named = named_pair(result, self.model, dataset)
-        if not self.problem(result) and not self.is_whole(result, dataset):  # its identity is that of the images it has
+        if not self.problem(result) and not self.is_whole(result, dataset):  # its identity covers the images it has
             there = {*result.image_id, *result.predicted_id}
             used = {
                 part: [one for one in images if one["id"] in there] for part, images in image_lists(dataset).items()
@@ -157,7 +157,7 @@ def image_lists(dataset: Card) -> dict[str, list[Card]]:
 def failed_pair(
     model: Card, dataset: Card, reason: str, options: Mapping[str, Any], attributes: Mapping[str, Any]
 ) -> Pair:
-    """A pair without arrays: what was to be computed, and why it could not be.
+    """A failed pair: no arrays, only attributes and the reason.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def named_pair(pair: Pair, model: Card, dataset: Card) -> Pair:
 
 
 def pair_task(dataset: Card, attributes: Mapping[str, Any], known: Pair | None = None) -> Any:
-    """Decode a dataset's images; one that cannot be decoded (any more) is left out with its reason.
+    """Decode a dataset's images; those that cannot be decoded are left out with the reason.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def pair_task(dataset: Card, attributes: Mapping[str, Any], known: Pair | None =
 
     Raises
     ------
-    FailedPair : an image is not the one that the card was written for.
+    FailedPair : an image has changed since the card was written.
     """
     from vlmrank.conductance.pair import PairTask
     from vlmrank.datasets.prepare import further_images, load_images

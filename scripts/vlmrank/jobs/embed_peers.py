@@ -58,7 +58,7 @@ class PeersStage(Stage):
             started = time.perf_counter()
             try:
                 found = embed_dataset(loaded, dataset, self.templates, **self.options)
-            except (FailedPair, RuntimeError, MemoryError) as error:  # memory, above all
+            except (FailedPair, RuntimeError, MemoryError) as error:  # out of memory, above all
                 yield identity, self.failed(dataset, reason_of(error), identity)
                 continue
             seconds = time.perf_counter() - started

@@ -43,7 +43,7 @@ class AccuracyStage(Stage):
         return None if dataset.get("test") else failed_result("there are no labelled images", status=OK)
 
     def packed(self, source: str) -> dict[str, Any]:
-        """The accuracy that a pack of this model knows on a source."""
+        """The accuracy on a source that a pack of this model holds."""
         try:
             packs = [read_pack(path) for path in self.settings.packs]
         except VlmrankError as error:
@@ -61,7 +61,7 @@ class AccuracyStage(Stage):
         for identity, dataset in work:
             try:
                 yield identity, measure_accuracy(loaded, dataset, threads=self.settings.threads, identity=identity)
-            except (FailedPair, RuntimeError, MemoryError) as error:  # memory, above all
+            except (FailedPair, RuntimeError, MemoryError) as error:  # out of memory, above all
                 yield identity, self.failed(dataset, reason_of(error), identity)
 
     def failed(self, dataset: Card, reason: str, identity: str = "") -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The loop of every GPU job: look results up, lease what is missing, load the model once, compute and store.
 
-A stage says what differs: what identifies a result, how it is computed, how it is written. Whatever stands in the way
-of a result (a model that cannot be loaded or does not fit, a device that is not there, a process that crashed) becomes
-a row with the reason, and takes no other result down.
+A `Stage` defines what differs: the identity of a result, how it is computed and how it is written. Whatever prevents a
+result (a model that cannot be loaded or does not fit, a missing device, a crash) becomes a row with the reason; the
+other results go on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger("vlmrank")
 
 @dataclass(frozen=True)
 class JobSettings:
-    """Where and with what a job runs; nothing here changes a result, but `code` and `precision` name it.
+    """Where and how a job runs. Only `code` and `precision` are part of a result's identity.
 
     Attributes
     ----------
@@ -43,8 +43,8 @@ class JobSettings:
     device : `auto`, `cpu` or `cuda`.
     precision : as `vlmrank.models.load.load_from_card` takes it.
     threads : for torch.
-    given : what the scheduler gave: `gpus`, `memory_mb` and `minutes` (the time limit), as far as known.
-    say : takes a line for each result: what was done, and what is left.
+    given : what the scheduler granted, as far as known: `gpus`, `memory_mb`, `minutes` (the time limit).
+    say : called with one line per result: what was done and what is left.
     packs : pack files of this model (`vlmrank.store.packs`).
     """
 
@@ -60,7 +60,7 @@ class JobSettings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], **given: Any) -> JobSettings:
-        """The settings that a configuration names, and those `given` (code, threads, given, say, packs)."""
+        """The settings in a configuration, together with `given` (code, threads, given, say, packs)."""
         return cls(
             store=config["store"] or f"{config['results']}/store",
             cache=config["cache"],
@@ -71,7 +71,7 @@ class JobSettings:
 
 
 class Stage(ABC):
-    """What differs between the stages that run on a GPU; a result is the stage's own type.
+    """What differs between the GPU stages; each has its own type of result.
 
     Attributes
     ----------
@@ -88,9 +88,9 @@ class Stage(ABC):
 
     @abstractmethod
     def compute(self, loaded: Any, work: Iterator[tuple[str, Card]]) -> Iterator[tuple[str, Any]]:
-        """Yield (identity, result) for each (identity, dataset), in order; what fails is a failed result.
+        """Yield (identity, result) for each (identity, dataset), in order; a failure is a failed result.
 
-        It draws from `work` one at a time, each only after it has yielded the result before.
+        It takes one item from `work` at a time, after yielding the result before.
         """
 
     @abstractmethod
@@ -106,43 +106,43 @@ class Stage(ABC):
         """Why a result failed, or None."""
 
     def settled(self, dataset: Card) -> Any | None:
-        """A result that takes no computing, or None."""
+        """A result that needs no computation, or None."""
         return None
 
     def assembled(self, identity: str, dataset: Card) -> Any | None:
-        """A result that can be put together from what the store has, or None."""
+        """A result assembled from rows in the store, or None."""
         return None
 
     def kept(self, identity: str, dataset: Card) -> None:
-        """Told of every result that went into the store."""
+        """Called after a result was stored."""
         return None
 
     def lacks(self, dataset: Card) -> str:
-        """Why a dataset that is fit for use cannot be used here, or an empty text."""
+        """Why a valid dataset cannot be used in this stage, or an empty text."""
         return ""
 
     def unpack(self, identity: str, dataset: Card, output: Place, packs: Sequence[Place]) -> str:
-        """Take the result of a source that comes from a pack, or say why that cannot be done."""
+        """Copy the result of a source from a pack, or say why that fails."""
         return f"the source {dataset['dataset']} comes from a pack, which holds no images"
 
     def is_whole(self, result: Any, dataset: Card) -> bool:
-        """Whether a good result is of all that it is to be of; else it is not kept in the store."""
+        """Whether a good result covers everything asked for; only then it is stored."""
         return True
 
     def told(self, result: Any) -> str:
-        """What to say of a good result."""
+        """Description of a good result."""
         return "done"
 
     def names(self, dataset: Card) -> dict[str, str]:
-        """Attributes of a stored result that are this user's own names."""
+        """Attributes of a stored result that each user chooses."""
         return {}
 
 
 def run_stage(stage: Stage, datasets: Sequence[Card], outputs: Sequence[Place], settings: JobSettings) -> None:
     """Make the result file of every dataset; torch and the model are loaded only if the store lacks one of them.
 
-    A result that another living process computes is waited for. One at which processes crashed is given up as a failed
-    result (`vlmrank.store.share_out`).
+    It waits for a result that another living process computes. A result with repeated crashes is given up as failed
+    (`vlmrank.store.share_out`).
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def run_stage(stage: Stage, datasets: Sequence[Card], outputs: Sequence[Place], 
 
 @dataclass
 class _Pool:
-    """The results of one job; `waiting` has those that are not there yet, by identity, with all places they go to."""
+    """The results of one job; `waiting` maps the identity of each missing result to all its output files."""
 
     stage: Stage
     settings: JobSettings
@@ -185,7 +185,7 @@ class _Pool:
         self.put(self.stage.failed(dataset, reason, identity), dataset, output)
 
     def fail_all(self, places: Sequence[tuple[Card, Place, str]], reason: str) -> None:
-        """Fail (dataset, output, identity) for a reason that lies in the model, without a word for each."""
+        """Fail all (dataset, output, identity) for one reason in the model, without a line for each."""
         for dataset, output, identity in places:
             self.stage.write(self.stage.failed(dataset, reason, identity), dataset, output)
         self.finished += len(places)
@@ -195,14 +195,14 @@ class _Pool:
         return self.results.take(identity, output, **self.stage.names(dataset))
 
     def look_up(self, datasets: Sequence[Card], outputs: Sequence[Place]) -> None:
-        """Take what the store has, fail what cannot be tried, and leave the rest in `waiting`."""
+        """Reuse what the store has, fail what cannot be tried, and leave the rest in `waiting`."""
         reason = unusable(self.stage.model, {})
         if reason:
             self.fail_all([(dataset, output, "") for dataset, output in zip(datasets, outputs, strict=True)], reason)
             return
         for dataset, output in zip(datasets, outputs, strict=True):
             reason = unusable({}, dataset)
-            if reason:  # which the job that prepared it has told
+            if reason:  # which the job that prepared it has reported
                 self.fail_all([(dataset, output, "")], reason)
                 continue
             reason = self.stage.lacks(dataset)
@@ -237,7 +237,7 @@ class _Pool:
         self.stage.kept(identity, dataset)
 
     def leased(self, begin: Callable[[Lease], None]) -> Iterator[tuple[str, Card]]:
-        """Yield what is this process's to compute; what is given up becomes a failed result."""
+        """Yield what this process has leased; what is given up becomes a failed result."""
         given = self.settings.given
         notes = {name: given[name] for name in ("memory_mb", "minutes") if given.get(name)}
         leases = Leases(self.results.root / "leases", notes=notes)
@@ -256,7 +256,7 @@ class _Pool:
         self.settings.say(f"{what}: waiting for another process to compute it: {describe(holder)}")
 
     def compute(self, begin: Callable[[Lease], None]) -> None:
-        """Load the model once there is something to do with it, and compute one result after the other."""
+        """Load the model when the first result is due, and compute one result after the other."""
         work = self.leased(begin)
         first = next(work, None)
         if first is None:
@@ -275,7 +275,7 @@ class _Pool:
             self.keep(result, identity)
 
     def keep(self, result: Any, identity: str) -> None:
-        """Write a computed result to its places and, if it is good and whole, to the store."""
+        """Write a computed result to its files and, if it is good and complete, to the store."""
         places = self.waiting.pop(identity)
         good = self.stage.problem(result) is None
         shared = good and self.stage.is_whole(result, places[0][0])
@@ -288,7 +288,7 @@ class _Pool:
                 self.publish(identity, dataset, output)
 
     def collect(self) -> None:
-        """Take what other processes computed meanwhile."""
+        """Collect what other processes computed meanwhile."""
         for identity, places in self.waiting.items():
             for dataset, output in places:
                 if not self.take(dataset, output, identity):
@@ -298,7 +298,7 @@ class _Pool:
 
 
 def unusable(model: Card, dataset: Card) -> str:
-    """Why nothing can be computed for a model on a dataset, or an empty text."""
+    """Why a model cannot be computed on a dataset, or an empty text."""
     for what, card in (("model", model), ("dataset", dataset)):
         if card.get("status", OK) == FAILED:
             return f"the {what} cannot be used: {card['reason']}"
@@ -310,7 +310,7 @@ def load(model: Card, settings: JobSettings) -> Any:
 
     Raises
     ------
-    VlmrankError : the model cannot be loaded or does not fit into the memory, or the device is not there.
+    VlmrankError : the model cannot be loaded or does not fit into memory, or the device is missing.
     """
     import torch
 
@@ -323,7 +323,7 @@ def load(model: Card, settings: JobSettings) -> Any:
         return load_from_card(model, cache=settings.cache, device=device, precision=settings.precision)
     except VlmrankError:
         raise
-    except (RuntimeError, MemoryError) as error:  # of the move to the device
+    except (RuntimeError, MemoryError) as error:  # from the move to the device
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FailedPair(
             f"the model does not fit into the memory of {device} ({found}): {RUN_AGAIN} where there is more"

@@ -1,8 +1,8 @@
 """Find failed results that the next run should try again, because the cause may have passed.
 
-A reason that holds the words `run again` (`vlmrank.errors.RUN_AGAIN`) says that the cause may be gone: an image that
-was missing for a moment, a process that was killed. The head process reads the reasons of the last run from `pairs.csv`
-and has Snakemake make these files anew; what the result store has by then is taken from there.
+A reason with the words `run again` (`vlmrank.errors.RUN_AGAIN`) means that the cause may be gone: an image that was
+missing for a moment, a process that was killed. The head process reads the reasons of the last run from `pairs.csv` and
+has Snakemake remake these files; results that are in the store by then are reused.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FILES = {
 def files_to_make_again(results: str | os.PathLike[str]) -> list[str]:
     """Result files whose row in `<results>/pairs.csv` has a reason that asks for another run, sorted.
 
-    Where an input is not what its card says, the card is among them.
+    If an input has changed since its card was written, the card is among them.
     """
     table = Path(results) / "pairs.csv"
     try:
         rows = read_csv(table)[["stage", "model", "dataset", "reason"]]
-    except (OSError, ValueError, KeyError, VlmrankError):  # not there, or half a table: every row is new anyway
+    except (OSError, ValueError, KeyError, VlmrankError):  # missing or truncated: every row is new anyway
         return []
     found = set()
     for row in rows[rows["reason"].str.contains(RUN_AGAIN, regex=False)].itertuples():

@@ -1,8 +1,8 @@
 """Hash exactly the code that a rule uses, since Snakemake does not see an edit in an imported module.
 
-The hash is made of definitions, each by its name and its text, wherever it stands: moving a module or a function
-changes no hash. Docstrings, comments, layout, annotations of functions, and the text of messages (in `raise`, `assert`,
-logging and progress calls) are left out.
+The hash covers definitions by name and text, not by place: moving a function or a module changes no hash. Docstrings,
+comments, layout, annotations of functions and the text of messages (in `raise`, `assert`, logging and progress calls)
+are left out.
 """
 
 from __future__ import annotations
@@ -20,26 +20,24 @@ from vlmrank.errors import VlmrankError
 
 PACKAGE = "vlmrank"
 ROOT = Path(__file__).resolve().parent.parent
-# Decorators that only wrap; a definition under any other one may register itself and counts as used on import.
+# Decorators without side effects; a definition under any other one counts as used on import.
 PURE_DECORATORS = {"dataclass", "property", "cache", "lru_cache", "cached_property", "contextmanager", "wraps"} | {
     *("staticmethod", "classmethod", "no_grad", "inference_mode", "overload")
 }
-# Calls that only tell somebody something: `say(...)`, `self.say(...)`, `logger.info(...)`, `warnings.warn(...)`.
+# Calls that only print a message: `say(...)`, `self.say(...)`, `logger.info(...)`, `warnings.warn(...)`.
 MESSAGES = {"say", "announce", "print", "warn"}
 LOGGERS, LEVELS = {"log", "logger", "logging"}, {"debug", "info", "warning", "error", "exception", "critical", "log"}
-# How a file gets onto the disk, not what is in it.
+# How a file is written, not what it holds.
 NOT_FOLLOWED = {"atomic"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Key = tuple[
-    str, str
-]  # (module, name of a definition); `*` for what runs on import, a path for a file that is not Python
+Key = tuple[str, str]  # (module, name of a definition); `*` is what runs on import; a path is a file that is not Python
 EFFECTS = "*"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A definition that is used, or with `name` None a whole module."""
+    """A definition that is used; `name` None is a whole module."""
 
     module: str
     name: str | None
@@ -47,7 +45,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Content:
-    """What is hashed of a definition: its normalised text and what it refers to, in the order of the text."""
+    """The hashed content of a definition: its normalised text, and its references in the order of the text."""
 
     text: str
     references: tuple[Reference, ...] = ()
@@ -55,7 +53,7 @@ class Content:
 
 @dataclass
 class _Module:
-    """The top level of one source file: what each name is bound to, what is imported, what else runs on import."""
+    """The top level of a source file: definitions, imports, and other statements that run on import."""
 
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imports: dict[str, list[Reference]] = field(default_factory=dict)
@@ -73,8 +71,8 @@ def code_hash(*entries: str, root: Path = ROOT) -> str:
 
     Returns
     -------
-    16 hexadecimal digits; equal exactly when no reached definition has changed. An edit of a function that is not
-    reached changes nothing, nor does a move. Where it cannot be seen what is reached, the whole module counts.
+    16 hexadecimal digits, equal exactly when no reached definition has changed. Editing a function that is not reached
+    changes nothing, nor does moving one. If it is unclear what is reached, the whole module counts.
 
     Raises
     ------
@@ -103,15 +101,15 @@ def _package(root: Path) -> _Package:
 
 @functools.lru_cache(maxsize=2)
 def _read_package(root: Path, files: tuple[tuple[Path, int], ...]) -> _Package:
-    """Cached; the times of change make the cache notice an edit."""
+    """Cached; the modification times invalidate the cache after an edit."""
     return _Package(root, [path for path, _ in files])
 
 
 def _digests(package: _Package, keys: dict[Key, None]) -> list[str]:
-    """Digests of the definitions, sorted; each covers what it refers to, so that equal names are told apart.
+    """Sorted digests of the definitions; each covers its references, which distinguishes equal names.
 
-    Colour refinement: a digest is that of the name and the text at first, and is joined with the digests of the
-    references until no more definitions are told apart.
+    Colour refinement: a digest starts from name and text, and is combined with the digests of the references until no
+    further definitions are distinguished.
     """
     contents = {key: package.content(key) for key in keys}
     known = {key: _digest("" if key[1] == EFFECTS else key[1], content.text) for key, content in contents.items()}
@@ -175,7 +173,7 @@ class _Package:
                 continue
             seen.add((module, name))
             if module == PACKAGE and f"{module}.{name}" not in self.modules:
-                continue  # the version and the description of the package change no result
+                continue  # the package's version and description change no result
             parsed = self.parse(module)
             if name in parsed.definitions:
                 found.append(Reference(module, name))
@@ -188,7 +186,7 @@ class _Package:
             elif f"{module}.{name}" in self.modules:
                 found.append(Reference(f"{module}.{name}", None))
             else:
-                found.append(Reference(module, None))  # made in a way that is not seen here: take the whole module
+                found.append(Reference(module, None))  # defined dynamically: take the whole module
         return found
 
     def content(self, key: Key) -> Content:
@@ -295,7 +293,7 @@ def _called(call: ast.expr) -> str:
 
 
 def _is_message(call: ast.expr) -> bool:
-    """Whether a call only says something: to a log, to the terminal, to a `say` that was handed in."""
+    """Whether a call only prints a message: to a log, to the terminal, through a `say` argument."""
     if not isinstance(call, ast.Call):
         return False
     name = _called(call)
@@ -312,7 +310,7 @@ def _has_text(node: ast.AST) -> bool:
 
 
 class _Normalise(ast.NodeTransformer):
-    """Leave out what decides nothing, call each definition by its own name, and note what is referred to."""
+    """Remove what changes no result, call each definition by its own name, and collect references."""
 
     def __init__(self, package: _Package, module: str, statement: ast.stmt):
         self.package, self.module, self.parsed = package, module, package.parse(module)
@@ -322,7 +320,7 @@ class _Normalise(ast.NodeTransformer):
         self.references: list[Reference] = []
 
     def _targets(self, node: ast.expr) -> list[Reference]:
-        """What a name or a dotted name stands for; nothing where it is not of the package."""
+        """What a name or a dotted name refers to; empty if it is not of the package."""
         if isinstance(node, ast.Name):
             imported = self.local.get(node.id) or self.parsed.imports.get(node.id)
             if imported and (node.id in self.local or node.id not in self.parsed.definitions):

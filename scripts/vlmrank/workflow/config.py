@@ -39,7 +39,7 @@ def read_schema(path: str | Path) -> dict[str, Any]:
 def with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy of `values` in which each key that is absent has the schema's default, at every level.
 
-    Keys come in the order of the schema, whatever order they were written in: equal settings look equal to Snakemake.
+    Keys are in the order of the schema, so that equal settings look equal to Snakemake.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def check_config(
 
     Raises
     ------
-    VlmrankError : an unknown or double key, or a value that is not allowed; names every problem, a line each.
+    VlmrankError : an unknown or duplicate key, or a value that is not allowed; one line per problem.
     """
     for path in files:
         _refuse_twice(path)
@@ -153,7 +153,7 @@ def check_config(
 
 
 def _refuse_twice(path: str | Path) -> None:
-    """Refuse a key that is in a block twice, of which YAML keeps the last in silence."""
+    """Refuse a duplicate key, of which YAML silently keeps the last."""
     try:
         root = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
     except yaml.YAMLError:
@@ -175,7 +175,7 @@ def _refuse_twice(path: str | Path) -> None:
 
 
 def _holder(where: Sequence[str], contents: Sequence[tuple[str, Any]]) -> str:
-    """The last of the files that has the key, or for one that is missing, the block that it belongs into."""
+    """The last file that has the key or, for a missing one, the block that it belongs to."""
     for path, content in reversed(contents):
         node = content
         for part in where:

@@ -17,13 +17,13 @@ from vlmrank.workflow.sheets import ModelRow
 
 @dataclass(frozen=True)
 class Checked:
-    """One row of a models sheet, looked at without loading the model.
+    """One row of a models sheet, checked without loading the model.
 
     Attributes
     ----------
     model : its name.
     state : `local`, `cached`, `to download` or `wrong`.
-    bytes : of the weights file; for a download about, None where unknown.
+    bytes : of the weights file; approximate for a download, None if unknown.
     notes : what is wrong, or a remark.
     """
 
@@ -34,7 +34,7 @@ class Checked:
 
 
 def check_row(row: ModelRow, *, cache: str | os.PathLike[str] | None, online: bool = False) -> Checked:
-    """Say of one row what is cached, what would be downloaded and what is wrong, without loading the model.
+    """Check one row: what is cached, what would be downloaded, what is wrong; the model is not loaded.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _tokenizer_notes(row: ModelRow, cache: str | os.PathLike[str] | None) -> lis
 
 
 def _quick_gelu_notes(row: ModelRow) -> list[str]:
-    """A remark where a tag was trained with another activation than the architecture has."""
+    """A remark if a tag was trained with another activation than the architecture has."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 

@@ -1,8 +1,9 @@
 """Fingerprint of all files that a row of a sheet stands for, so that a change in any is seen.
 
-Snakemake looks at the time of a folder, which stays the same if a file in it is overwritten or lies deeper. The head
-process takes a fingerprint of each row once a run, without reading a file; it is a parameter of the rule that prepares
-the row. What a fingerprint cannot tell (other content, same size and time) is refused by the job that reads the file.
+Snakemake looks at a folder's modification time, which does not change when a file in it is overwritten or lies deeper.
+Once per run, the head process takes a fingerprint of each row without reading a file; it is a parameter of the rule
+that prepares the row. A change that it misses (other content, same size and time) is refused by the job that reads the
+file.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from vlmrank.datasets.prompts import CLIP_BENCHMARK
 from vlmrank.errors import VlmrankError
 from vlmrank.workflow.sheets import HUB, DatasetRow, ModelRow
 
-DEEPEST = 16  # folders within folders; a link may lead back up
+DEEPEST = 16  # nesting depth; a link may lead back up
 BESIDE_TARS = ("classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt")
 
 
 def fingerprint(row: ModelRow | DatasetRow, *, made: Callable[[str], bool] = lambda path: False) -> str:
-    """16 hexadecimal digits that differ if a file of the row is another by name, size or time of change.
+    """16 hexadecimal digits that differ if a file of the row differs in name, size or modification time.
 
     Parameters
     ----------
     row : of either sheet.
-    made : whether the workflow itself makes a path, which Snakemake then watches; it is left out.
+    made : whether the workflow itself makes a path; such paths are left out, since Snakemake watches them.
     """
     digest = hashlib.sha256()
     for path in places_of(row):
@@ -39,7 +40,7 @@ def fingerprint(row: ModelRow | DatasetRow, *, made: Callable[[str], bool] = lam
 
 
 def places_of(row: ModelRow | DatasetRow) -> Iterator[str]:
-    """Files and folders that are read for a row, on this machine and outside the cache of downloads."""
+    """Local files and folders that are read for a row, without the cache of downloads."""
     if isinstance(row, ModelRow):
         yield from row.paths()
         return
@@ -61,9 +62,9 @@ def places_of(row: ModelRow | DatasetRow) -> Iterator[str]:
 
 
 def files_below(path: str | os.PathLike[str]) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of change (ns) of a file, or of all files below a folder; -1 for what is not there.
+    """Name, size and mtime (ns) of a file, or of all files below a folder; -1 for what is missing.
 
-    Names are relative to `path`, in the order of the alphabet; hidden files, which nothing reads, are left out.
+    Names are relative to `path` and sorted; hidden files, which nothing reads, are left out.
     """
     path = on_disk(os.fspath(path))
     try:
@@ -99,12 +100,12 @@ def _below(folder: str, prefix: str, deeper: int) -> Iterator[tuple[str, int, in
 
 
 def _listed(path: str) -> Iterable[str]:
-    from vlmrank.datasets.lists import listed_images  # with Pillow and pyarrow, which other kinds need not load
+    from vlmrank.datasets.lists import listed_images  # imports Pillow and pyarrow, which other kinds do not need
 
     try:
         return listed_images(path)
     except VlmrankError:
-        return ()  # the job that reads the list says what is wrong with it
+        return ()  # the job that reads the list reports the fault
 
 
 def _clip_benchmark_files() -> list[str]:

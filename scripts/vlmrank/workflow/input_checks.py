@@ -30,17 +30,17 @@ def check_inputs(
     datasets_sheet: str | Path = "datasets sheet",
     made: Callable[[str], bool] = lambda path: False,
 ) -> None:
-    """Check that everything on disk that the rows name is there and fits.
+    """Check that the files and folders in the rows exist and fit.
 
     Parameters
     ----------
     models, datasets : rows of the sheets.
     models_sheet, datasets_sheet : their files, for the messages.
-    made : whether the workflow itself will make a path, which then need not be there yet.
+    made : whether the workflow itself will make a path, which may then be missing.
 
     Raises
     ------
-    VlmrankError : names every problem, a line each.
+    VlmrankError : one line per problem.
     """
     wrong = []
     for row in models:
@@ -52,7 +52,7 @@ def check_inputs(
 
 
 def _looked_at(check: Callable[..., list[str]], row: Any, made: Callable[[str], bool]) -> list[str]:
-    """What a check finds; a place that the system refuses to look at is a finding as well."""
+    """The findings of a check; a path that cannot be accessed is a finding too."""
     try:
         return check(row, made)
     except OSError as error:
@@ -126,7 +126,7 @@ def _read_classes(row: DatasetRow, path: Path) -> tuple[Sequence[str], list[str]
 
 
 def _check_lists(row: DatasetRow, classes: Sequence[str], made: Callable[[str], bool]) -> list[str]:
-    """What is wrong with the lists of images of a row; the images themselves are looked at when they are prepared."""
+    """Faults of the image lists of a row; the images themselves are checked when they are prepared."""
     if row.kind != "csv":
         return []
     for column in ("path", "test"):
@@ -143,7 +143,7 @@ def _check_lists(row: DatasetRow, classes: Sequence[str], made: Callable[[str], 
 def folder_remarks(
     datasets: Sequence[DatasetRow], *, sheet: str | Path, made: Callable[[str], bool] = lambda path: False
 ) -> list[str]:
-    """A sentence for each dataset whose class folders do not fit its class file, which its own job will refuse.
+    """One sentence per dataset whose class folders do not fit its class file; its own job will refuse it.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Find damaged result files before Snakemake decides what to run.
 
-Snakemake looks at names and times alone. After each run the state of every result file (inode, size, times) is noted;
-at the next start a file whose state has changed is read in full and compared with its checksum, one that nobody noted
-yet must at least have its end, and one that is gone is missed. What fails is dropped and made anew.
+Snakemake only looks at names and times. After each run the state of every result file (inode, size, times) is recorded.
+At the next start, a file whose state has changed is read in full and compared with its checksum, a file without a
+record must at least be complete at its end, and a recorded file that is gone counts as lost. Lost and damaged files are
+made anew.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from vlmrank.store.hdf5 import has_end
 
 NOTES = Path(".snakemake/vlmrank")
 FOLDERS = ("models", "datasets", "conductance", "alignment", "predictions", "dcd", "evidence", "accuracy", "ranking")
-SHARED = ("conductance", "accuracy")  # whose files the store has too
+SHARED = ("conductance", "accuracy")  # whose files are also in the store
 MOST_LINES = 5
 
 
 @dataclass(frozen=True)
 class LostFile:
-    """A result file that has to be made anew, and why."""
+    """A result file that must be made anew, with the reason."""
 
     path: str
     reason: str
@@ -75,12 +76,12 @@ def _write_notes(path: Path, notes: dict[str, list]) -> None:
 
 
 def _content(path: str) -> str:
-    """What a state is noted with: the hash of a file that carries no checksum of its own."""
+    """Hash of a file that has no checksum of its own; recorded with the state."""
     return file_sha256(path) if path.endswith(".csv") else ""
 
 
 def _verify(path: str, known: list | None) -> None:
-    """Raise `DamagedFile` if a file whose state is not the noted one is not whole either."""
+    """Raise `DamagedFile` if a file whose state has changed is damaged."""
     if path.endswith(".csv"):
         if known and known[4] != file_sha256(path):
             raise DamagedFile(path, "it is not what was written")
@@ -91,13 +92,13 @@ def _verify(path: str, known: list | None) -> None:
 
 
 def check_results(results: str, names: Collection[str], folder: Path = NOTES) -> list[LostFile]:
-    """Find the result files that are damaged or gone, and note the state of the others.
+    """Find the result files that are damaged or gone, and record the state of the others.
 
     Parameters
     ----------
     results : results folder.
-    names : models and datasets in the sheets; what is of others is not missed.
-    folder : where states are noted.
+    names : models and datasets in the sheets; files of others are not missed.
+    folder : where the states are recorded.
     """
     if not Path(results).is_dir():
         return []
@@ -116,9 +117,9 @@ def check_results(results: str, names: Collection[str], folder: Path = NOTES) ->
         except DamagedFile as error:
             lost.append(LostFile(entry.path, error.what))
         except (OSError, VlmrankError):
-            continue  # whoever needs it says what is wrong
+            continue  # the job that needs it reports the fault
     lost += [LostFile(path, "it is gone") for path in before if not os.path.lexists(path)]
-    if {**before, **whole} != before:  # what is lost keeps its note, and is lost until it is made
+    if {**before, **whole} != before:  # a lost file keeps its record, and stays lost until it is made
         _write_notes(place, {**before, **whole})
     return [file for file in lost if _is_wanted(Path(file.path).relative_to(results), names)]
 
@@ -131,7 +132,7 @@ def _is_wanted(path: Path, names: Collection[str]) -> bool:
 
 
 def note_results(results: str, folder: Path = NOTES) -> None:
-    """Note the state of all result files, at the end of a run that has written them."""
+    """Record the state of all result files at the end of a run."""
     place = _notes(results, folder)
     before = _read_notes(place)
     notes = dict(before)
@@ -143,7 +144,7 @@ def note_results(results: str, folder: Path = NOTES) -> None:
 
 
 def put_back(lost: Sequence[LostFile], store: ResultStore) -> None:
-    """Give the store what it has lost of the results beside lost ones: their common job removes and takes them."""
+    """Put results beside lost ones back into the store: their common job removes them and takes them from there."""
     for folder in {Path(file.path).parent for file in lost}:
         for path in sorted(folder.glob("*")) if folder.parent.name in SHARED else ():
             with contextlib.suppress(OSError, VlmrankError):
@@ -154,7 +155,7 @@ def put_back(lost: Sequence[LostFile], store: ResultStore) -> None:
 
 
 def bring_back_from_the_future(results: str) -> None:
-    """Date files of a clock that was ahead to now: Snakemake fails a job whose output is older than an input."""
+    """Set modification times in the future to now: Snakemake fails a job whose output is older than an input."""
     now = time.time()
     for entry in _results(results):
         with contextlib.suppress(OSError):
@@ -163,14 +164,14 @@ def bring_back_from_the_future(results: str) -> None:
 
 
 def drop_files(lost: Sequence[LostFile]) -> None:
-    """Remove what is left of lost files, so that nothing reads it before it is made anew."""
+    """Remove the remains of lost files, so that nothing reads them before they are made anew."""
     for file in lost:
         with contextlib.suppress(OSError):
             Path(file.path).unlink(missing_ok=True)
 
 
 def lines_of(lost: Sequence[LostFile]) -> list[str]:
-    """One line a lost file, and one for what would be too many.
+    """One line per lost file, and a last one if there are too many.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Job logs: one file per job, and one line per result on the terminal.
 
-A job's lines go through a file that the head process follows, so that they appear above its progress bar and also come
-from other nodes.
+Jobs append their lines to a file that the head process follows, so that lines from other nodes appear too, above its
+progress bar.
 """
 
 from __future__ import annotations
@@ -44,11 +44,10 @@ _terminal = sys.stderr
 
 @contextlib.contextmanager
 def job(log: str | os.PathLike[str]) -> Iterator[None]:
-    """Run the body of a job: everything that it or a library prints goes to its log file.
+    """Run the body of a job; everything that it or a library prints goes to its log file.
 
     A `VlmrankError` ends the process with exit status 1 and its message as one line; a result file that turns out to be
-    damaged is dropped, so that the next run makes it anew. Anything else does so as well, but
-    its traceback is in the log.
+    damaged is dropped, so that the next run makes it anew. So does any other error, with its traceback in the log.
     """
     global _terminal
     Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +61,7 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
             yield
         except VlmrankError as error:
             announce(f"error: {error}")
-            if isinstance(error, DamagedFile) and error.path.suffix == ".h5":  # then it is a result, and the next run's
+            if isinstance(error, DamagedFile) and error.path.suffix == ".h5":  # so the next run makes it anew
                 error.path.unlink(missing_ok=True)
             sys.exit(1)
         except KeyboardInterrupt:
@@ -75,7 +74,7 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class _Follower(threading.Thread):
-    """Pass on each line that is appended to a file; a failure that several jobs of a model meet is passed on once."""
+    """Print each line that is appended to a file; a failure shared by several jobs of a model is printed once."""
 
     def __init__(self, path: Path, say: Callable[[str], None], every: float = 0.5):
         super().__init__(daemon=True)
@@ -110,7 +109,7 @@ _started = time.time()
 
 
 def open_channel(path: str | os.PathLike[str], say: Callable[[str], None] | None = None) -> None:
-    """Let jobs append their lines to `path`; with `say`, this process passes them on from now on."""
+    """Let jobs append their lines to `path`; with `say`, this process prints them from now on."""
     global _follower, _started
     path = Path(path).absolute()
     os.environ[CHANNEL] = str(path)
@@ -118,7 +117,7 @@ def open_channel(path: str | os.PathLike[str], say: Callable[[str], None] | None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
         _started = time.time()
-        logging.raiseExceptions = False  # a logger that stumbles over a killed job's missing log is no news
+        logging.raiseExceptions = False  # a logger may fail on a killed job's missing log
         _follower = _Follower(path, say)
         _follower.start()
 
@@ -130,11 +129,11 @@ def close_channel(
     *,
     failed: bool = False,
 ) -> None:
-    """Pass on what is left and, when the process ends, print the last lines of the run (see `last_lines`)."""
+    """Print the remaining lines and, when the process ends, the run summary (see `last_lines`)."""
     if _follower is not None:
         _follower.ended.set()
         _follower.join()
-    # The job that fails for the sake of the exit status alone comes after all others.
+    # The job that only sets the exit status comes after all others.
     last = Path(os.environ[CHANNEL]).parent / "check_pairs" / "all.log"
     stopped = failed and not (last.exists() and not earlier_time(last, _started))
     lines = last_lines(results, targets, rules, since=_started, stopped=stopped)

@@ -1,7 +1,7 @@
 """Compute some datasets twice, with and without class names, so that divergences compare one objective.
 
-A target without class names is compared by its images' embeddings. A divergence to a source that was computed with the
-zero-shot objective would compare two different things, so each source is computed without its names as well: its twin.
+A target without class names uses the embedding objective. A divergence to a source with the zero-shot objective would
+compare two different objectives, so each source is also computed without class names, as its twin.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TWIN = "@embedding"  # no name in a sheet holds @
 
 
 def has_names(row: DatasetRow, made: Callable[[str], bool] = lambda path: False) -> bool:
-    """Whether a dataset has class names, as far as can be told without a download.
+    """Whether a dataset has class names, as far as is known without a download.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def twins(
 ) -> list[str]:
     """Names of the twins that a run needs: those of the sources, if a target has no class names.
 
-    Where no source has any, the targets that have some need one instead.
+    If no source has class names, the targets that have some need a twin instead.
     """
     if objective != "zero-shot":
         return []
@@ -54,5 +54,5 @@ def without_names(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cards_for(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """The card of each name, that of a twin made from its dataset's."""
+    """The card of each name; a twin's card is made from its dataset's."""
     return [without_names(card) if name.endswith(TWIN) else card for card, name in zip(cards, names, strict=True)]

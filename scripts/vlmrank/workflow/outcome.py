@@ -17,12 +17,12 @@ from vlmrank.text import rank_interval
 AGAIN = "Try them again with: snakemake --forcerun {rules} (finished pairs are kept)"
 
 
-# How many models of equal rank the recommendation names.
+# models of equal rank that the recommendation names
 EQUALS = 3
 
 
 def distrust(folder: str | os.PathLike[str]) -> list[str]:
-    """One line if a folder of pairs holds some that an earlier version may have got wrong; else none."""
+    """One line if a folder holds pairs of an earlier version that may be wrong; else none."""
     models = distrusted_models(folder)
     if not models:
         return []
@@ -35,9 +35,9 @@ def distrust(folder: str | os.PathLike[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `pairs.csv` says: how many (model, dataset) pairs there are, how many failed, and a line for each cause.
+    """Summary of `pairs.csv`: numbers of pairs and of failed pairs, and one line per cause.
 
-    `rules` are the rules to run again once the causes are mended.
+    `rules` are the rules to run again after fixing the causes.
     """
 
     pairs: int
@@ -48,10 +48,11 @@ class Outcome:
 
 
 def outcome(pairs: str | os.PathLike[str], rules: Mapping[tuple[str, str], str] | None = None) -> Outcome:
-    """Sum `pairs.csv` up: what failed as a whole is one line, and so are pairs of one model with one reason.
+    """Summarise `pairs.csv`: one line for a model or dataset that failed as a whole, and one for pairs of one model
+    with one reason.
 
-    A pair counts as failed if any of its stages failed. `notes` has what was left out of pairs that succeeded. `rules`
-    has the rule that computes the conductance of each (model, dataset).
+    A pair counts as failed if any of its stages failed. `notes` says what was left out of pairs that succeeded. `rules`
+    maps each (model, dataset) to the rule that computes its conductance.
     """
     table = read_csv(pairs)
     both = table[(table["model"] != "") & (table["dataset"] != "")]
@@ -84,7 +85,7 @@ def outcome(pairs: str | os.PathLike[str], rules: Mapping[tuple[str, str], str] 
 
 
 def _grouped(bad: pd.DataFrame, both: pd.DataFrame) -> list[str]:
-    """A line for what all models have on a dataset, and for what one model has on several."""
+    """One line for a reason that all models share on a dataset, or one model on several."""
     lines, rest = [], []
     every = both.groupby("dataset")["model"].nunique()
     for (dataset, reason), rows in bad.groupby(["dataset", "reason"], sort=False):
@@ -107,15 +108,15 @@ def last_lines(
     since: float = 0.0,
     stopped: bool = False,
 ) -> list[str]:
-    """The recommendation for each target, the report, and each failed pair, as far as this run came.
+    """The last lines of a run: the recommendation for each target, the report, the failed pairs.
 
     Parameters
     ----------
     results : results folder.
     targets : names of the target datasets.
     rules : the rule that computes the conductance of each (model, dataset), where it is not `compute_conductance`.
-    since : files that are older (seconds since the epoch) are of another run, and said to be.
-    stopped : the run failed before its end: what an earlier one recommends may no longer hold.
+    since : files older than this (seconds since the epoch) are marked as those of another run.
+    stopped : the run failed before its end, so an earlier recommendation may no longer hold.
     """
     results, lines = Path(results), []
     for target in targets:

@@ -1,7 +1,7 @@
 """Check the time limits in partitions.yaml, which Snakemake's SLURM plugin would misread.
 
-YAML reads an unquoted 30:00 as 1,800, which the plugin takes for minutes; quoted, the plugin takes it for thirty hours.
-`sinfo` means thirty minutes.
+`sinfo` writes thirty minutes as 30:00. YAML reads it unquoted as 1,800, which the plugin takes for minutes; quoted, the
+plugin takes it for thirty hours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CLOCK = re.compile(r"[0-9]+:[0-9]+:[0-9]+")
 
 
 def check_partitions(path: str | Path | None) -> None:
-    """Refuse a `max_runtime` that can be read in two ways, or in none.
+    """Refuse a `max_runtime` that is ambiguous or unreadable.
 
     Parameters
     ----------

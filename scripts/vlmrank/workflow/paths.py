@@ -52,7 +52,7 @@ def normal_paths(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_plain(config: Mapping[str, Any]) -> None:
-    """Refuse what Snakemake reads as its own in the paths that rules name: wildcards and path variables."""
+    """Refuse wildcards and path variables of Snakemake in the paths that rules use."""
     accuracy = config["accuracy"]
     tables = [(f"accuracy.tables.{n}.path", table["path"]) for n, table in enumerate(accuracy.get("tables") or [])]
     named = [(name, config.get(name)) for name in PATHS]
@@ -64,7 +64,7 @@ def _check_plain(config: Mapping[str, Any]) -> None:
 
 
 def log_folder(results: str) -> str:
-    """Where the logs of a run are: one folder for each results folder, whatever its last name.
+    """Folder of a run's logs: one for each results folder.
 
     Examples
     --------

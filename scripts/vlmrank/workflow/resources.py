@@ -1,7 +1,7 @@
 """Memory and time of a job, and datasets per job, from the facts of its model.
 
-The numbers come from `MEASURED`, printed by benchmarks/resources.py. They are meant to be enough at the first attempt
-and are multiplied by the number of the attempt, up to four times, so that a job that ran out of either gets more.
+The numbers come from `MEASURED`, printed by benchmarks/resources.py. They should suffice at the first attempt. They are
+multiplied by the number of the attempt, up to four, so that a job that ran out of memory or time gets more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Measured:
-    """One model on one thread of a shared 2-core machine, float32, 16 samples (image, path point) a pass.
+    """One model on one thread of a shared 2-core machine, float32, 16 samples (image, path point) per pass.
 
     Attributes
     ----------
@@ -43,27 +43,27 @@ MEASURED = (
 )
 MEASURED_SAMPLES = 16
 
-# What a job has beside the model: Python with torch and open_clip, and Snakemake, which runs twice inside a SLURM job.
+# Memory beside the model: Python with torch and open_clip, and Snakemake, which runs twice inside a SLURM job.
 PROGRAM_MB, SNAKEMAKE_MB = 1000, 600
 # A GPU job maps CUDA's libraries into host memory; its activations are on the card. Not measured: allow this much.
 CUDA_MB = 3000
-# A parameter in float32, once as read from the file and once in the model.
+# Bytes per float32 parameter, once as read from the file and once in the model.
 BYTES_A_PARAMETER = 8
-# What the engine takes in one pass on the CPU, if memory allows.
+# Samples per pass on the CPU, if memory allows.
 SAMPLES_A_PASS = 32
 # A GPU is at least this much faster than one thread (some 20 against some 10,000 GFLOP/s). Low and not measured.
 GPU_FACTOR = 100
-# Python, torch and the two Snakemakes; on a busy file system, that is minutes.
+# Starting Python, torch and the two Snakemakes takes minutes on a busy file system.
 START_MINUTES = 5
 SAFETY = 2.0
 # No job asks for more than a day: one that needs more goes on from the result store when it is tried again.
-MOST_TIMES = 4  # one attempt more, with no more memory, tells that memory is not what it takes
+MOST_TIMES = 4  # one more attempt with the same memory shows that memory is not the cause
 MOST_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What to ask a scheduler for.
+    """What to request from a scheduler.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Needs:
 
 
 def given(resources: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> dict[str, int]:
-    """What a job was really given, of what was asked for: memory and time only bind inside a scheduler's job.
+    """What a job was granted; memory and time only bind inside a scheduler's job.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def _gpus_of(gres: str) -> int:
 
 
 def _size(model: Mapping[str, Any]) -> tuple[float, float]:
-    """Millions of parameters and pixels of a model card; those of a ViT-L/14 where it does not say."""
+    """Millions of parameters and pixels of a model card; those of a ViT-L/14 if unknown."""
     size = model.get("image_size") or 224
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     return float(model.get("parameters") or 428e6) / 1e6, float(height) * float(width)
@@ -111,8 +111,8 @@ def _size(model: Mapping[str, Any]) -> tuple[float, float]:
 def sample_cost(model: Mapping[str, Any]) -> tuple[float, float]:
     """Megabytes and seconds of one sample (image, path point), forward and backward on one thread.
 
-    As of the dearest measured model with half to twice as many parameters (of all, if there is none), in proportion to
-    the pixels, and beyond the largest in proportion to the parameters.
+    Taken from the most expensive measured model with half to twice as many parameters (of all, if there is none),
+    scaled by pixels, and beyond the largest model by parameters.
     """
     millions, pixels = _size(model)
     near = [row for row in MEASURED if 0.5 <= row.parameters / millions <= 2] or MEASURED
@@ -138,7 +138,7 @@ def conductance_needs(
     ----------
     model : model card: `parameters`, `image_size`.
     datasets : datasets in the chunk.
-    predicted : images of all of them together that are only predicted, each a third of a sample.
+    predicted : images of all of them that are only predicted; each costs a third of a sample.
     images : K, images per dataset.
     points : path steps.
     gpu : whether it computes on a GPU.
@@ -164,7 +164,7 @@ def _speed(gpu: bool, threads: int) -> float:
 
 
 def accuracy_needs(model: Mapping[str, Any], images: int, *, gpu: bool, threads: int = 1, attempt: int = 1) -> Needs:
-    """Needs of one job that measures a model's accuracy on `images` test images, each a third of a sample."""
+    """Needs of one job that measures a model's accuracy on `images` test images; each costs a third of a sample."""
     millions, _ = _size(model)
     megabytes, seconds = sample_cost(model)
     memory = PROGRAM_MB + SNAKEMAKE_MB + millions * BYTES_A_PARAMETER + (CUDA_MB if gpu else megabytes * SAMPLES_A_PASS)
@@ -175,7 +175,7 @@ def accuracy_needs(model: Mapping[str, Any], images: int, *, gpu: bool, threads:
 def gather_needs(datasets: int, images: int, *, models: int = 1, predictions: float = 0.0, attempt: int = 1) -> Needs:
     """Needs of a job that reads the pairs of `models` models: no torch, arrays of some megabytes per pair.
 
-    `predictions` is the number of logits a model that it holds at once.
+    `predictions` is the number of logits per model that it holds at once.
     """
     return _rounded(
         1500 + 0.05 * datasets * images + 2 * models + 10 * models * predictions / 1e6,
@@ -200,10 +200,10 @@ def datasets_per_job(
     points: int,
     gpu: bool,
 ) -> int:
-    """Of how many datasets one job computes a model's conductance.
+    """Number of datasets whose conductance one job computes for a model.
 
-    All of them, but at most `most` (0 is no limit) and, if the model's size is known, no more than fit `minutes`. A
-    number that follows from `minutes` is a power of two: models that are nearly alike are cut alike.
+    All of them, but at most `most` (0: no limit) and, if the model's size is known, no more than fit into `minutes`. A
+    number derived from `minutes` is a power of two, so that similar models are split alike.
 
     Examples
     --------

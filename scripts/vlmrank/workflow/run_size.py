@@ -20,7 +20,7 @@ FILE_OVERHEAD = 60_000  # bytes of an HDF5 file beside its arrays
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What the size of a run needs to know of a model; None where unknown (the median of the others is taken)."""
+    """Facts of a model for the size of a run; None if unknown (the median of the others is taken)."""
 
     parameters: float | None = None
     gflops: float | None = None
@@ -31,7 +31,7 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class DatasetCounts:
-    """What the size of a run needs to know of its datasets.
+    """Facts of the datasets for the size of a run.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class DatasetCounts:
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the size table: what, how much, in words, and the formula behind it."""
+    """One line of the size table: what, how much, as text, and its formula."""
 
     what: str
     value: float
@@ -112,7 +112,7 @@ def _chunks(models: Sequence[ModelSize], datasets: DatasetCounts, config: Mappin
 
 
 def predicted_images(datasets: DatasetCounts, images: Mapping[str, Any]) -> int:
-    """Images that a model predicts over all datasets, at most.
+    """Upper bound of the images that a model predicts over all datasets.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ class DatasetRow(DatasetCells):
         return [path for path in (*images, self.class_file) if path]
 
     def values(self) -> dict[str, str]:
-        """The cells that say what the dataset is; `group` only says whose source it may be."""
+        """The cells that define the dataset; `group` only restricts its sources."""
         return {field.name: getattr(self, field.name) for field in fields(DatasetCells)}
 
 
@@ -140,7 +140,7 @@ def _check_header(path: Path, header: Sequence[str], schema: Mapping[str, Any]) 
 
 
 def _read_row(line: str, header: Sequence[str], schema: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """The cells of a line, and what is wrong with them, each to follow `line <number>`."""
+    """The cells of a line, and its faults, each to be printed after `line <number>`."""
     row = line.split("\t")
     required = schema["required"]
     cells = {name: cell.strip() for name, cell in zip(header, row, strict=False)}
@@ -170,7 +170,7 @@ def read_models(path: str | Path, schema: Mapping[str, Any]) -> list[ModelRow]:
 
 
 def _place_model(row: ModelRow) -> ModelRow:
-    """The row with its paths in one spelling, as the disk has them."""
+    """The row with its paths normalised, spelled as on disk."""
     folder = {"architecture": LOCAL + on_disk(normal_path(row.folder))} if row.folder else {}
     checkpoint = {"pretrained": on_disk(normal_path(row.checkpoint))} if row.checkpoint else {}
     return replace(row, **folder, **checkpoint)
@@ -217,7 +217,7 @@ def sources_for(target: DatasetRow, rows: Sequence[DatasetRow]) -> list[str]:
 
 
 def remarks(models: Sequence[ModelRow], datasets: Sequence[DatasetRow]) -> list[str]:
-    """What is no mistake in the sheets but may not be meant, a sentence each.
+    """Warnings about the sheets: what is valid but may not be intended, one sentence each.
 
     Examples
     --------

@@ -24,17 +24,17 @@ PRIVATE = (
 
 
 def is_head_process(workflow: Any) -> bool:
-    """Whether this is the process that a user started, and not the Snakemake inside a scheduler's job."""
+    """Whether this is the process that a user started, not Snakemake inside a scheduler's job."""
     return workflow.is_main_process
 
 
 def config_files(workflow: Any) -> list[Path]:
-    """The files that the configuration comes from, those of the command line last."""
+    """The configuration files, those of the command line last."""
     return [*workflow.configfiles, *workflow.overwrite_configfiles]
 
 
 def outputs_so_far(workflow: Any) -> list[str]:
-    """Outputs of the rules that are defined so far, sorted."""
+    """Outputs of the rules defined so far, sorted."""
     return sorted(str(path) for rule in workflow.rules for path in rule.output)
 
 
@@ -42,7 +42,7 @@ def debounce_rescheduling(workflow: Any) -> None:
     """Keep at most one re-evaluation of the ready jobs pending, in a thread that does not outlive the run.
 
     Under a rate limit (100 jobs per second by default) Snakemake 9.27 starts a timer at each re-evaluation, and each
-    timer triggers another one. Every finished job so adds a timer that never ends while jobs are waiting. After some
+    timer triggers another one. So every finished job adds a timer that never ends while jobs are waiting. After some
     hundred jobs the head process does nothing else, and at the end it waits for the last timer.
 
     A scheduler without such timers is left as it is.
@@ -70,7 +70,7 @@ def debounce_rescheduling(workflow: Any) -> None:
 def make_again(workflow: Any, files: Collection[str]) -> None:
     """Have Snakemake make `files` anew, as `--forcerun` does, in a dry run too.
 
-    Its settings are only there once the Snakefile is read, just before the graph of jobs is built.
+    Snakemake's settings exist only after the Snakefile is read, just before the job graph is built.
     """
     if not files or not hasattr(workflow, "_prepare_dag"):
         return
