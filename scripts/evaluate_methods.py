@@ -15,6 +15,7 @@ from vlmrank.evaluation.evaluate import (
 )
 from vlmrank.evaluation.evidence import assemble_evidence, read_evidence
 from vlmrank.evaluation.scores import Scores, write_scores
+from vlmrank.published.shipped import published_ranks
 from vlmrank.store import read_csv, read_json, write_csv
 from vlmrank.workflow.job_log import announce, job
 
@@ -31,6 +32,7 @@ def main(snakemake) -> None:
         groups=params.groups,
         parameters={card["model"]: card.get("parameters") for card in cards},
         relations=read_relations(snakemake.input.classes),
+        published=published_ranks(params.models),
     )
     methods = select_methods(all_methods(**params.ranking), options["methods"])
     found = evaluate_methods(evidence, methods, seed=params.seed)

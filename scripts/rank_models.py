@@ -46,6 +46,8 @@ def main(snakemake) -> None:
 
 def _weights(paths, target, accuracy, models, sources, options) -> pd.DataFrame:
     """How much each source counts for each model."""
+    if not sources:
+        return pd.DataFrame(columns=["model", "source", "dcd", "weight"])
     found = [read_dcd(path) for path in paths]
     order = [[list(one.datasets).index(name) for name in sources] for one in found]
     dcd = np.stack([one.dcd[rows, list(one.datasets).index(target)] for one, rows in zip(found, order, strict=True)])
@@ -61,6 +63,8 @@ def _reason(card_path: str, pair_path: str, accuracy: np.ndarray) -> str:
     for found in (card, pair):
         if found["status"] == FAILED:
             return found["reason"]
+    if not accuracy.size:
+        return "its predictions could not be compared with those of the other models"
     if not np.isfinite(accuracy).any():
         return NO_ACCURACY
     return "no source could be compared with the target"

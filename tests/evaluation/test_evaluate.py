@@ -13,6 +13,7 @@ from vlmrank.baselines.base import INPUTS, SOURCE_ACCURACIES, TARGET_IMAGES, TRU
 from vlmrank.errors import VlmrankError
 from vlmrank.evaluation import evaluate as evaluation
 from vlmrank.evaluation import evidence, gather
+from vlmrank.predictions import committee_agreement
 from vlmrank.store import Pair
 
 MODELS, DATASETS = [f"m{index}" for index in range(8)], ["cats", "dogs", "cells", "digits", "maps"]
@@ -334,3 +335,19 @@ def test_evaluation_imports_without_torch():
     )
     environment = {"PYTHONPATH": "scripts", "PATH": ""}
     assert run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_without_any_known_accuracy_predictions_alone_rank():
+    data = small_evidence()
+    nothing = dataclasses.replace(data, accuracy=np.full(data.accuracy.shape, np.nan), images=None)
+    found = evaluation.evaluate_methods(nothing, select_methods(all_methods(), "default"))
+    assert found.metrics.empty and {"agreement", "mutual_information"} <= set(found.scores)
+    assert "average_rank" in found.left_out and "vlmrank" in found.left_out
+    assert np.isfinite(found.scores["agreement"]).all()
+    place = np.arange(len(MODELS), dtype=float)
+    told = dataclasses.replace(nothing, published=place)
+    ranked = evaluation.evaluate_methods(told, select_methods(all_methods(), ["agreement"])).scores["agreement"]
+    logits = [draws[0] for draws in data.logits[""][0]]
+    expected = committee_agreement([values for values, _ in logits], place).mean(axis=1)
+    np.testing.assert_allclose(ranked[0, :, 0], expected, rtol=0, atol=1e-12)
+    assert not np.allclose(ranked[0, :, 0], found.scores["agreement"][0, :, 0], rtol=0, atol=1e-6)

@@ -1,29 +1,17 @@
 """The wheel carries the workflow: installed anywhere, it runs in a folder that is no clone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 
 import pytest
-import yaml
 from tiny_zoo import make_zoo
-from workspace import PARTS, ROOT, Workspace
+from workspace import PARTS, ROOT
 
 pytestmark = pytest.mark.workflow
-SNAKEFILE = """
-from vlmrank.workflow.folder import workflow_folder
-
-
-include: str(workflow_folder() / "Snakefile")
-
-
-rule everything:
-    default_target: True
-    input:
-        rules.all.input,
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +42,30 @@ def run(installed, folder, *command):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_a_folder_with_sheets_and_three_lines_runs_it(installed, tmp_path):
-    work = object.__new__(Workspace)
-    work.folder = tmp_path
-    make_zoo(tmp_path, ["A--one", "A--two"], ["cats", "dogs", "tools"])
-    work.write("Snakefile", SNAKEFILE)
-    config = {"models": "config/models.tsv", "datasets": "config/datasets.tsv", "images": {"per_dataset": 4}}
-    work.write("config.yaml", yaml.safe_dump(config))
-    done = run(installed, tmp_path, sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run")
+def test_a_folder_of_photographs_is_all_that_it_needs(installed, tmp_path):
+    """`vlmrank rank` answers, and `snakemake` in the folder that it wrote goes on, without any source."""
+    make_zoo(tmp_path, ["ViT-B-32--openai", "RN50--openai", "mine"], ["tools"])
+    (tmp_path / "Snakefile").write_text("of somebody else")
+    command = [
+        "rank",
+        "images/tools",
+        "--classes",
+        "cat,dog,ship",
+        "--models",
+        "zoo",
+        "--published",
+        "--cache",
+        "cache",
+    ]
+    done = run(installed, tmp_path, sys.executable, "-c", f"from vlmrank.cli import main; main({command!r})")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "rank_models" in done.stdout + done.stderr
+    assert "3 models" in done.stdout
+    done = run(installed, tmp_path / "ranking", sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run")
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    jobs = {name: int(count) for name, count in re.findall(r"^\s*(\w+(?: \w+)*) +(\d+)\s*$", text, re.MULTILINE)}
+    assert jobs["compute conductance"] == 3 and jobs["rank models"] == 1, text
+    assert "No dataset has the role source" in text
 
 
 def test_the_command_finds_the_schemas(installed, tmp_path):

@@ -10,6 +10,7 @@ from vlmrank.workflow.config import read_schema
 from vlmrank.workflow.sheets import (
     read_datasets,
     read_models,
+    remarks,
     sources_for,
 )
 
@@ -81,7 +82,6 @@ def test_a_sheet_that_is_absent(tmp_path):
         (("d", "source", "foldr", "x"), ["kind", "found foldr", "Did you mean 'folder'?"]),
         (("d d", "source", "folder", "x"), ["dataset", "found d d"]),
         (("d.weights", "source", "folder", "x"), ["line 2, dataset", "'d.weights' ends in .weights", "rename"]),
-        (("d", "target", "folder", "x"), ["no row has the role source"]),
     ],
 )
 def test_a_wrong_datasets_sheet(tmp_path, row, words):
@@ -119,3 +119,9 @@ def test_siblings_are_no_sources_and_need_another(tmp_path):
 )
 def test_class_folders(folder, index):
     assert class_of_folder(folder, ["cat", "polar bear"]) == index
+
+
+def test_a_sheet_without_a_source_is_remarked_on(tmp_path):
+    path = sheet(tmp_path, ("dataset", "role", "kind", "path"), ("d", "target", "folder", "x"))
+    rows = read_datasets(path, DATASETS)
+    assert any("No dataset has the role source" in told for told in remarks([], rows))

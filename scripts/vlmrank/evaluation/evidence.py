@@ -132,6 +132,7 @@ def assemble_evidence(
     groups: Mapping[str, str] | None = None,
     parameters: Mapping[str, float] | None = None,
     relations: ClassRelations | None = None,
+    published: Mapping[str, float] | None = None,
 ) -> Evidence:
     """Put the evidence of all models together with the accuracies.
 
@@ -144,6 +145,7 @@ def assemble_evidence(
     groups : dataset -> group of siblings, that is of datasets with the same pictures.
     parameters : model -> number of parameters.
     relations : of the class names; None where they are not known.
+    published : model -> average rank by published accuracies.
 
     Raises
     ------
@@ -167,6 +169,7 @@ def assemble_evidence(
         domain=[(domains or {}).get(dataset) or "" for dataset in datasets],
         group=[(groups or {}).get(dataset) or "" for dataset in datasets],
         parameters=np.array([(parameters or {}).get(model) or np.nan for model in models], np.float64),
+        published=np.array([(published or {}).get(model, np.nan) for model in models], np.float64),
         divergence=_stack(gathered, "divergence"),
         statistics=_stack(gathered, "statistics"),
         labelled=_stack(gathered, "labelled"),

@@ -38,6 +38,12 @@ def published_accuracy(models: Sequence[str]) -> np.ndarray:
     return _table().reindex(list(models)).to_numpy(np.float64)
 
 
+def published_ranks(models: Sequence[str]) -> dict[str, float]:
+    """Model -> average percentile rank among these by published accuracies, of those that have any."""
+    ranks = average_ranks(published_accuracy(models))
+    return {model: float(rank) for model, rank in zip(models, ranks, strict=True) if np.isfinite(rank)}
+
+
 @dataclass(frozen=True)
 class Record:
     """What lists of the first k by the average rank over the other tasks held, each task left out in turn.

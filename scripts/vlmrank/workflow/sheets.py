@@ -196,10 +196,9 @@ def read_datasets(path: str | Path, schema: Mapping[str, Any], packed: Sequence[
             raise VlmrankError(
                 f"{path}, line {row.line}, dataset: {row.dataset!r} ends in {RESERVED}, as a result file does: rename"
             )
-    if not any(row.role == "source" for row in rows):
-        raise VlmrankError(f"{path}: no row has the role source. Add a dataset to rank by.")
+    sources = any(row.role == "source" for row in rows)
     for row in rows:
-        if row.role == "target" and not sources_for(row, rows):
+        if sources and row.role == "target" and not sources_for(row, rows):
             raise VlmrankError(
                 f"{path}, line {row.line}, group: every source is in the group {row.group!r} of the target "
                 f"{row.dataset!r}, so there is nothing to rank it by. Add a source of another group, or empty the cell."
@@ -230,6 +229,11 @@ def remarks(models: Sequence[ModelRow], datasets: Sequence[DatasetRow]) -> list[
     if not any(row.role == "target" for row in datasets):
         found.append(
             "No dataset has the role target: no models are ranked, the methods are only compared on the sources."
+        )
+    if not any(row.role == "source" for row in datasets):
+        found.append(
+            "No dataset has the role source: the models are ranked by the agreement of their predictions on the target "
+            "alone, which needs its class names, and nothing is known of how well that does."
         )
     first: dict[tuple[str, str], ModelRow] = {}
     for row in models:
