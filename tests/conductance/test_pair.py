@@ -302,3 +302,28 @@ def test_blocks_that_only_look_piecewise_linear_fall_back(tiny, caplog):
     assert pair.ok, pair.attributes["reason"]
     assert len(pair.blocks) == 3 and "clenshaw-curtis" in pair.attributes["quadrature"]
     assert "clenshaw-curtis instead" in caplog.text
+
+
+@pytest.mark.parametrize(("threads", "batch"), [(2, "auto"), (1, 1)])
+def test_threads_and_batch_move_the_last_digits_alone(tiny, threads, batch):
+    """docs/output.md, "What is the same twice": 4e-6 of a block's largest value, 1e-4 of the largest divergence."""
+
+    def computed(threads, batch):
+        torch.set_num_threads(threads)
+        try:
+            both = [task("a", 4), replace(task("b", 4), images=pictures(8)[4:])]
+            return list(compute_pairs(tiny, both, ConductanceOptions(points=6, batch=batch)))
+        finally:
+            torch.set_num_threads(1)
+
+    divergences = []
+    plain, other = computed(1, "auto"), computed(threads, batch)
+    for ours, theirs in zip(plain, other, strict=True):
+        for name, values in ours.blocks.items():
+            np.testing.assert_allclose(theirs.blocks[name], values, rtol=0, atol=4e-6 * np.abs(values).max())
+    for found in (plain, other):
+        tasks = [represent(list(pair.blocks.values())) for pair in found]
+        even = np.full((2, len(plain[0].blocks)), 1 / len(plain[0].blocks))
+        divergences.append(directional_conductance_divergence(tasks, even, rank=2).dcd)
+    np.testing.assert_allclose(*divergences, rtol=0, atol=1e-4 * divergences[0].max())
+    assert divergences[0].max() > 0
