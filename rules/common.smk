@@ -30,7 +30,17 @@ from vlmrank.store import ResultStore, read_json
 from vlmrank.store import packs
 from vlmrank.store.leases import acquire_run_lock
 from vlmrank.workflow.code_hash import code_hash
-from vlmrank.workflow import again, fingerprint, input_checks, integrity, objectives, packed, partitions, paths
+from vlmrank.workflow import (
+    again,
+    fingerprint,
+    input_checks,
+    integrity,
+    objectives,
+    packed,
+    partitions,
+    paths,
+    profiles,
+)
 
 
 class InputError(WorkflowError):
@@ -75,6 +85,7 @@ LOST = integrity.check_results(RESULTS, {*MODELS, *COMPUTED}) if is_head_process
 if is_head_process(workflow):
     for remark in sheets.remarks(list(MODELS.values()), list(DATASETS.values())):
         logger.warning(remark)
+    checked(profiles.check_workflow_profile, sys.argv, SCRIPTS.parent)
     checked(partitions.check_partitions, getattr(workflow.executor_settings, "partition_config", None))
     make_again(workflow, {*again.files_to_make_again(RESULTS), *(file.path for file in LOST)})
     for line in integrity.lines_of(LOST):

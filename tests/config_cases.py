@@ -93,6 +93,21 @@ def _(folder):
     return partitions(folder, "infinite")
 
 
+@case(
+    CONFIG,
+    "A `--workflow-profile` that is not there, which Snakemake passes over in silence",
+    REFUSED,
+    "--workflow-profile slrum: there is no such file or folder … Did you mean 'slurm'?",
+)
+def _(folder):
+    from vlmrank.workflow.profiles import check_workflow_profile
+
+    (folder / "profiles/slurm").mkdir(parents=True)
+    check_workflow_profile(["-n", "--workflow-profile=none", "--workflow-profile", str(folder)])
+    check_workflow_profile(["-n", "--workflow-profile", "slurm"], folder)
+    check_workflow_profile(["-n", "--workflow-profile", "slrum"], folder)
+
+
 def remarked(models: list[tuple[str, str]], roles: list[str]) -> str:
     """What is said of sheets that hold no mistake."""
     from vlmrank.workflow.sheets import DatasetRow, ModelRow, remarks

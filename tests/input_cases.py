@@ -26,14 +26,35 @@ What you wrote yourself (configuration, sheets, class files, tables) stops the d
 anything is downloaded. What is found inside images, weights and folders is that model's or dataset's row, with the
 reason; the others go on. In the messages, … stands for words that differ.
 
-Some mistakes end Snakemake before it reads this workflow, so it speaks for itself: a `--configfile` that is not there
-(`No such file or directory`, after a traceback), one that is no YAML, and a `--profile` that is no folder of this name.
+Some mistakes end Snakemake before it reads this workflow, so it speaks for itself:
+
+| you give | Snakemake's last line | what to do |
+|---|---|---|
 """
+# Arguments, what Snakemake prints in the end, and what to do; tests/rules/test_workflow_errors.py runs them.
+BEFORE_US = (
+    (
+        "--configfile nope.yaml",
+        "No such file or directory: 'nope.yaml'",
+        "the path begins at the working directory; a traceback comes before",
+    ),
+    ("--configfile broken.yaml", "Config file is not valid JSON or YAML.", "mend the file: spaces, and no tabs"),
+    (
+        "--profile slrum",
+        "profile directory given (slrum), but no profile.yaml (or config.yaml) found.",
+        "`--profile slurm`, in the folder of the clone (profiles/README.md)",
+    ),
+    (
+        "--cores al",
+        "Error parsing number of cores (--cores, -c): must be integer or 'all'.",
+        "a number, or `all`, which is the default here (profiles/default)",
+    ),
+)
 
 
 def page() -> str:
     """docs/inputs.md."""
-    parts = [HEAD]
+    parts = [HEAD, *(f"| `{given}` | `{said}` | {help} |\n" for given, said, help in BEFORE_US)]
     for section in SECTIONS:
         rows = [found for found in CASES if found.section == section]
         parts.append(f"\n## {section}\n\n| you give | it is | what comes, or the message |\n|---|---|---|\n")

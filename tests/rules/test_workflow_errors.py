@@ -1,5 +1,6 @@
 """A mistake of the user ends a run before any job, with one message in words and no traceback."""
 
+import input_cases
 import pytest
 from PIL import Image
 from workspace import Workspace
@@ -63,3 +64,11 @@ def test_class_folders_that_do_not_fit_stop_nothing(work):
     assert done.returncode == 0 and "Job stats" in done.stdout
     told = "sheet.tsv, line 12, path: the class folder images/zebra fits no class of classes.yaml"
     assert (done.stdout + done.stderr).count(told) == 1
+
+
+@pytest.mark.parametrize(("arguments", "words", "_"), input_cases.BEFORE_US)
+def test_what_snakemake_says_before_it_reads_the_workflow(work, arguments, words, _):
+    """docs/inputs.md quotes it."""
+    work.write("broken.yaml", "a: [1\n")
+    done = work.snakemake("-n", *arguments.split())
+    assert done.returncode != 0 and words in " ".join((done.stdout + done.stderr).split())
