@@ -168,7 +168,7 @@ def test_a_hub_set_without_network_is_a_reason(tmp_path, monkeypatch):
     hub_is_reachable.cache_clear()
     found = card("hf-hub:clip-benchmark/wds_cifar10/test", kind="webdataset", cache=tmp_path)
     assert found["status"] == "failed"
-    assert "no way to the network" in found["reason"]
+    assert "no network access" in found["reason"]
     assert "org" in card("hf-hub:cifar10", kind="webdataset")["reason"]
 
 
@@ -227,7 +227,7 @@ def test_torchvision_by_name(cifar, monkeypatch):
     [
         ("CIFAR1O/test", ["no dataset 'CIFAR1O'", "CIFAR10"]),
         ("CIFAR10/val", ["train and test", "'val'"]),
-        ("StanfordCars/test", ["StanfordCars/test is not in", "cannot be had"]),
+        ("StanfordCars/test", ["StanfordCars/test is not in", "cannot be downloaded"]),
     ],
 )
 def test_torchvision_with_mistakes(tmp_path, name, words):

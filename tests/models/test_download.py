@@ -87,12 +87,12 @@ def test_what_is_not_the_file_is_not_kept(tmp_path, server, monkeypatch, answer,
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     with pytest.raises(DownloadError, match=words) as error:
         url_file(server("/a/table.csv", **answer), cache=tmp_path)
-    assert "no way to the network" not in str(error.value) and kept(tmp_path) == []
+    assert "no network access" not in str(error.value) and kept(tmp_path) == []
 
 
 def test_nobody_listens_is_no_network(tmp_path, server):
     address = server("/table.csv").replace("http://127.0.0.1:", "http://127.0.0.1:1")[:20] + "1/table.csv"
-    with pytest.raises(DownloadError, match="no way to the network"):
+    with pytest.raises(DownloadError, match="no network access"):
         url_file(address, cache=tmp_path)
 
 

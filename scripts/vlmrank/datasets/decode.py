@@ -19,7 +19,7 @@ from vlmrank.datasets.image_bytes import foreign_format, without_metadata
 from vlmrank.errors import RUN_AGAIN, SINCE_PREPARED, VlmrankError
 from vlmrank.files import MOST_IMAGE, MOST_TAR, RefusedFileError, open_regular, read_regular, size_of
 
-# What is decoded, by content. Pillow knows more formats, of which EPS starts Ghostscript on the file.
+# Formats that are decoded, recognised by content. Pillow knows more; for EPS it would start Ghostscript on the file.
 FORMATS = (
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "PSD", "SGI", "PCX"),
     *("DDS", "TGA"),
@@ -34,7 +34,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-MAX_ASPECT = 500  # sides beyond this ratio are refused: resizing the short one would fill the memory
+MAX_ASPECT = 500  # beyond this ratio of sides an image is refused: resizing it would fill the memory
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -50,11 +50,11 @@ class ImageError(VlmrankError):
 
 
 class ChangedImageError(ImageError):
-    """The bytes are not those that were hashed when the dataset was prepared."""
+    """The image has changed since it was hashed when the dataset was prepared."""
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name is taken for an image: a known suffix, or none at all; hidden files are not.
+    """Whether a file name counts as an image: a known suffix or none; hidden files do not.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def is_image_name(name: str) -> bool:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """Greyscale of more than 8 bits brought to 0..255, by one rule for all images; Pillow would clip it to white."""
+    """Scale greyscale of more than 8 bits to 0..255, by one rule for all images; Pillow would clip it to white."""
     values = np.asarray(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):  # Pillow fills 16 bits
         return Image.fromarray(np.round(values / np.float32(257)).astype(np.uint8))
@@ -102,18 +102,18 @@ def _formats() -> list[str]:
 
 
 def forget_other_formats() -> None:
-    """Make Pillow in this process open nothing but `FORMATS`, also where another library asks it to open any."""
+    """Restrict Pillow to `FORMATS` in this process, also when another library opens images."""
     for name in set(Image.OPEN) - set(_formats()):
         del Image.OPEN[name]
     Image.ID[:] = [name for name in Image.ID if name in Image.OPEN]
 
 
 def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
-    """Decode a whole image into RGB as a person would see it.
+    """Decode an image completely into RGB, as a person would see it.
 
-    The first frame of an animation; turned as its EXIF orientation says; greyscale of 16 bits scaled by its full range
-    (65535 is white), decimal numbers from 0 (black) to 1 (white); transparent parts on white; CMYK, Lab and palettes
-    converted. Broken metadata is left out where the pixels are fine.
+    Animations give their first frame. The EXIF orientation is applied. Greyscale of 16 bits is scaled by its full range
+    (65535 is white), floating point from 0 (black) to 1 (white). Transparent parts are put on white. CMYK, Lab and
+    palettes are converted. Broken metadata is ignored if the pixels are fine.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
     Raises
     ------
-    ImageError : missing, not an image, truncated, of a brightness that cannot be told, or so large that decoding it
-        would fill the memory (Pillow's limit of 179 million pixels, or sides beyond 1 : 500).
+    ImageError : missing, not an image, truncated, of unknown brightness range, or too large to decode (Pillow's limit
+        of 179 million pixels, or sides beyond 1 : 500).
     """
     try:
         content = source if isinstance(source, bytes) else read_regular(source, most=MOST_IMAGE)
@@ -144,7 +144,7 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
         raise _too_large(error) from error
     except MemoryError as error:
         raise ImageError(f"there is not enough memory to decode it; {RUN_AGAIN}") from error
-    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
+    except Exception as error:  # Pillow's decoders raise many kinds of errors for broken files
         plain = without_metadata(content)
         if plain is not None:
             with contextlib.suppress(Exception):
@@ -154,7 +154,7 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
 def _decode(content: bytes) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns at half of its limit, and of odd metadata
+        warnings.simplefilter("ignore")  # Pillow warns at half of its limit, and about odd metadata
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
             short, long = sorted(image.size)
             if short < 1 or long > MAX_ASPECT * short:
@@ -168,16 +168,16 @@ def _decode(content: bytes) -> Image.Image:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says; Pillow's own function fails on EXIF that it could not write again."""
+    """Apply the EXIF orientation; Pillow's own function fails on EXIF that it cannot write again."""
     try:
         turn = TURNS.get(image.getexif().get(ORIENTATION))
-    except Exception:  # EXIF that cannot be read says nothing about the orientation
+    except Exception:  # unreadable EXIF gives no orientation
         turn = None
     return image if turn is None else image.transpose(turn)
 
 
 def _with_palette(image: Image.Image) -> Image.Image:
-    """The image with its colours, where a TIFF palette was written with 8 bits for 16 and would be black."""
+    """Restore the colours of a TIFF whose palette was written with 8 bits instead of 16 and would be black."""
     colours = image.tag_v2.get(COLOUR_MAP) if image.format == "TIFF" and image.mode == "P" else None
     if colours and max(colours) < 256:
         count = len(colours) // 3
@@ -201,7 +201,7 @@ def _too_large(error: Image.DecompressionBombError) -> ImageError:
 
 
 def read_bytes(record: Mapping[str, Any]) -> bytes:
-    """Content of an image as its record says: the whole of `path`, or `size` bytes from `offset` on (inside a tar).
+    """Bytes of an image by its record: all of `path`, or `size` bytes from `offset` (inside a tar).
 
     Raises
     ------
@@ -209,7 +209,7 @@ def read_bytes(record: Mapping[str, Any]) -> bytes:
     """
     if (record.get("size") or 0) > MOST_IMAGE:
         raise ImageError(f"it has {size_of(record['size'])}, more than the {size_of(MOST_IMAGE)} that are read")
-    # What was read once, when the dataset was prepared, may be there again.
+    # An image that was readable when the dataset was prepared may come back.
     again = f"; {RUN_AGAIN}" if record.get("sha256") else ""
     try:
         if record.get("size") is None:
@@ -239,12 +239,12 @@ def read_image(record: Mapping[str, Any]) -> Image.Image:
     Parameters
     ----------
     record : `path`; with `offset` and `size` inside a tar file; with `torchvision` (name and split) and `index`
-        inside a torchvision dataset whose root is `path`. With `sha256`, the bytes that are decoded (the pixels, in a
-        torchvision dataset) are the bytes that have this hash.
+        inside a torchvision dataset whose root is `path`. With `sha256`, the decoded bytes (the pixels, in a
+        torchvision dataset) must have this hash.
 
     Raises
     ------
-    ChangedImageError : they have another.
+    ChangedImageError : they have another hash.
     ImageError : as `open_image`.
     """
     if record.get("torchvision"):

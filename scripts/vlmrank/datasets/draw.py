@@ -15,7 +15,7 @@ from vlmrank.errors import RUN_AGAIN, VlmrankError
 from vlmrank.store.file_hashes import FileHashes, hash_all
 
 MAX_FAILED = 200  # broken images that are tried before a dataset is given up
-# Images that are predicted, at most: of a target, and of a source, whose predictions only the evaluation looks at.
+# Most images that are predicted of a target, and of a source, whose predictions only the evaluation uses.
 MOST_PREDICTED = {"target": 2048, "source": 256}
 
 
@@ -26,11 +26,10 @@ class Draw:
     Attributes
     ----------
     images : K, the images that are attributed.
-    predictions : images that are predicted, the K and the next in the order of the draw: `all` (at most
-        `MOST_PREDICTED`) or a number.
+    predictions : number of images that are predicted, the K included: `all` (at most `MOST_PREDICTED`) or a number.
     seed : of the draw; the same seed, images and K give the same draw on every machine.
-    stratified : whether classes take turns, for labelled sources.
-    max_lost : the share of the images tried that a source may lose before it is given up; two it may always lose.
+    stratified : whether labelled sources are drawn evenly over their classes.
+    max_lost : share of unreadable images at which a source is given up; two are always allowed.
     """
 
     images: int = 16
@@ -43,9 +42,8 @@ class Draw:
 def draw_order(names: Sequence[str], labels: Sequence[int], *, seed: int, stratified: bool) -> list[int]:
     """A seeded order of all images, of which the first K are taken.
 
-    The images stand in the order of a hash of seed and name, so that one more or less moves no other. Stratified: the
-    classes take turns, in an order that each round has anew, so that the first K images hold each class as equally
-    often as K and the class's size allow.
+    Images are sorted by a hash of seed and name, so that adding or removing one moves no other. Stratified: the classes
+    take turns, in a new order each round, so that the first K images are spread over the classes as evenly as possible.
 
     Parameters
     ----------
@@ -76,7 +74,7 @@ def draw_order(names: Sequence[str], labels: Sequence[int], *, seed: int, strati
 
 
 def has_utf8_name(item: Item) -> bool:
-    """Whether a card, which is UTF-8, can hold the image's name and path."""
+    """Whether an image's name and path can be written in UTF-8, as a card needs."""
     try:
         f"{item.id}{item.place['path']}".encode()
     except UnicodeEncodeError:
@@ -89,7 +87,7 @@ def _shown(name: str) -> str:
 
 
 def _take(item: Item) -> str:
-    """Decode an image and return its hash: of the file's bytes, or of the pixels where there is no file of its own."""
+    """Decode an image and return its hash: of the file's bytes, or of the pixels if it has no file of its own."""
     if not has_utf8_name(item):
         raise ImageError("its name is not valid UTF-8: rename it")
     if item.place.get("torchvision"):
@@ -100,7 +98,7 @@ def _take(item: Item) -> str:
 
 
 def hashed(items: Sequence[Item], hashes: FileHashes) -> list[dict[str, Any]]:
-    """Records of labelled images, with the hashes of what they hold now; without one where it cannot be read."""
+    """Records of images with the hashes of their current content; an empty hash if unreadable."""
 
     def one(item: Item) -> str:
         try:
@@ -112,7 +110,7 @@ def hashed(items: Sequence[Item], hashes: FileHashes) -> list[dict[str, Any]]:
                 part=str(item.place.get("offset", "")),
             )
         except (ImageError, OSError):
-            return ""  # the job that measures says why
+            return ""  # the job that reads it reports why
 
     found = hash_all(functools.partial(one, item) for item in items)
     hashes.keep()
@@ -123,7 +121,7 @@ def hashed(items: Sequence[Item], hashes: FileHashes) -> list[dict[str, Any]]:
 
 
 def draw_images(card: dict[str, Any], source: Source, draw: Draw, *, labelled: bool) -> list[Item]:
-    """Draw K images that can be decoded into the card; return the items not tried, in the order of the draw."""
+    """Put the first K decodable images into the card; return the items not tried, in the order of the draw."""
     names, labels = [item.id for item in source.items], [item.label for item in source.items]
     order = draw_order(names, labels, seed=draw.seed, stratified=draw.stratified and labelled)
     left = len(order)
@@ -147,7 +145,7 @@ def draw_images(card: dict[str, Any], source: Source, draw: Draw, *, labelled: b
         raise VlmrankError(
             f"none of the {len(source.items)} images can be read; the first: {first['id']}: {first['reason']}"
         )
-    if lost:  # one that may be there in another run goes first: its reason asks for it
+    if lost:  # a reason that asks for another run goes first
         first = next((one for one in card["failed_images"] if RUN_AGAIN in one["reason"]), card["failed_images"][0])
         told = (
             f"{lost} of the {tried} images that were tried cannot be read; the first: {first['id']}: {first['reason']}"
@@ -161,7 +159,7 @@ def draw_images(card: dict[str, Any], source: Source, draw: Draw, *, labelled: b
 def draw_further(
     card: dict[str, Any], source: Source, items: Sequence[Item], draw: Draw, *, labelled: bool, hashes: FileHashes
 ) -> None:
-    """Put the next images that are only predicted into the card, hashed but not decoded yet."""
+    """Put the images that are only predicted into the card, hashed but not decoded."""
     most = MOST_PREDICTED[card["role"]] if draw.predictions == "all" else int(draw.predictions)
     items = items[: max(most - len(card["images"]), 0)]
     named = [item for item in items if has_utf8_name(item)]

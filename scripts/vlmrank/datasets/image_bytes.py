@@ -32,7 +32,7 @@ VIDEO_BRANDS = (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"M4V ")
 
 
 def foreign_format(content: bytes) -> str:
-    """What a file is that is no image which is read here, and what to do; empty if that cannot be told.
+    """Name a file format that is not supported, and say what to do; empty if unknown.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def foreign_format(content: bytes) -> str:
 
 
 def without_metadata(content: bytes) -> bytes | None:
-    """A PNG or WebP with its pixels and nothing else, None for other formats."""
+    """A PNG or WebP without metadata, None for other formats."""
     if content.startswith(PNG):
         return PNG + b"".join(whole for name, whole in _png_chunks(content) if name in PNG_PIXELS)
     if content.startswith(RIFF) and content[8:12] == b"WEBP":

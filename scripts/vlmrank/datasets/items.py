@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DatasetCells:
-    """The cells of a row of the datasets sheet that say what the dataset is; docs/inputs.md describes them."""
+    """The cells of a row of the datasets sheet that define the dataset; docs/usage.md describes them."""
 
     dataset: str
     role: str
@@ -26,7 +26,7 @@ class Item:
 
     Attributes
     ----------
-    id : unique within the source, and the same wherever the source lies on disk.
+    id : unique within the source, independent of where the source lies on disk.
     place : what `read_image` needs: `path` (and `offset`, `size`, or `torchvision`, `index`).
     label : index into the class names, -1 where unknown.
     """
@@ -44,10 +44,10 @@ class Source:
     ----------
     items : the images.
     labelled : whether every image has a label.
-    classes : names that the source itself brings, in the order of the labels; may be empty.
-    templates : that the source itself brings.
-    unlabelled : where some images have a label and others not, how many and the first that has none.
-    left_out : files and members that are no image here, named by the reason.
+    classes : names that the source itself provides, in the order of the labels; may be empty.
+    templates : that the source itself provides.
+    unlabelled : if only some images have a label: how many have none, and the first of them.
+    left_out : reason -> files and members that are not images.
     """
 
     items: Sequence[Item]
@@ -59,7 +59,7 @@ class Source:
 
 
 def source_of(items: Sequence[Item], *, places: Sequence[str] = (), **facts: Any) -> Source:
-    """A source that is labelled if all of its items are; `places` say where each stands, for the message."""
+    """A source, labelled if all items are; `places` are the items' positions for the message."""
     missing = [number for number, item in enumerate(items) if item.label < 0]
     told = ""
     if 0 < len(missing) < len(items):

@@ -12,14 +12,14 @@ from pathlib import Path
 from vlmrank.datasets.decode import is_image_name
 from vlmrank.errors import VlmrankError
 
-# What archive tools, network drives and notebooks leave beside the user's folders; names that start with a dot as well.
+# Folders left by archive tools, network drives and notebooks; names that start with a dot count too.
 SYSTEM_FOLDERS = frozenset(
     (
         *("__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found"),
         *("__pycache__", "Thumbs"),
     )
 )
-# Files without a suffix that are no images.
+# Files without a suffix that are not images.
 PLAIN_FILES = frozenset(("readme", "license", "licence", "copying", "makefile", "citation", "icon\r", "changelog"))
 SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))
 
@@ -36,7 +36,7 @@ def composed(name: str) -> str:
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether a folder is no one's class: hidden, or left by a system.
+    """Whether a folder is hidden or was left by a system, and so is not a class.
 
     Examples
     --------
@@ -47,9 +47,9 @@ def is_system_folder(name: str) -> bool:
 
 
 def on_disk(path: str) -> str:
-    """The path as the disk has it, where a part of it is there in the other Unicode form alone (macOS writes NFD).
+    """The path as spelled on disk, if a part exists only in the other Unicode form (macOS writes NFD).
 
-    A path that is there, or nowhere, is returned as it is.
+    A path that exists, or in neither form, is returned unchanged.
     """
     if not path or os.path.exists(path):  # noqa: PTH110
         return path
@@ -64,7 +64,7 @@ def on_disk(path: str) -> str:
 
 
 def _spaced(name: str) -> str:
-    """A folder's name as a class name is written: underscores are spaces."""
+    """A folder's name as a class name: underscores become spaces."""
     return " ".join(composed(name).replace("_", " ").split()).casefold()
 
 
@@ -78,10 +78,10 @@ def _keys(name: str) -> tuple[str, str, str]:
 
 
 def class_of_folder(folder: str, classes: Sequence[str]) -> int | None:
-    """Index of the class that a folder `<class>` or `<index>_<class>` stands for, or None.
+    """Index of the class of a folder `<class>` or `<index>_<class>`, or None.
 
-    Names are compared as they are, then with underscores as spaces and without case, then by letters and digits alone;
-    a looser comparison counts only where it fits a single class, so that `a+` and `a-` stay apart.
+    Names are compared exactly, then with underscores as spaces and without case, then by letters and digits alone. A
+    looser comparison counts only if it fits a single class, so that `a+` and `a-` stay apart.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def _class_of(folder: str, classes: Sequence[str], table: Sequence[tuple[str, st
 
 
 def _single(folder: str, table: Sequence[Sequence[str]]) -> int | None:
-    """The one class that the folder's name fits, by the strictest comparison that fits any."""
+    """The single class that fits the folder's name by the strictest comparison with any match."""
     for level, key in enumerate(_keys(folder)):
         fits = [index for index, keys in enumerate(table) if keys[level] == key]
         if fits:
@@ -123,7 +123,7 @@ def _single(folder: str, table: Sequence[Sequence[str]]) -> int | None:
 
 
 def classes_of_folders(folders: Sequence[str], classes: Sequence[str]) -> dict[str, int | None]:
-    """`class_of_folder` for all class folders of a dataset; folders that are all numbers may be the indices.
+    """`class_of_folder` for all class folders of a dataset; if all are numbers, they may be the indices.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def folder_classes(folders: Sequence[str]) -> dict[str, str]:
 
 
 def look_like_codes(names: Sequence[str]) -> bool:
-    """Whether class names are identifiers that say nothing to a text tower, such as WordNet's.
+    """Whether class names are identifiers that mean nothing to a text tower, such as WordNet's.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def look_like_codes(names: Sequence[str]) -> bool:
 
 
 def check_splits(path: str | os.PathLike[str], folders: Sequence[str]) -> None:
-    """Refuse folders that are the splits of a dataset, not its classes.
+    """Refuse folders that are splits of a dataset, not classes.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def check_splits(path: str | os.PathLike[str], folders: Sequence[str]) -> None:
 
 
 def counted(reasons: Mapping[str, Sequence[str]]) -> list[str]:
-    """What was left out, one phrase a reason with the number and the first names.
+    """What was left out: one phrase per reason, with the number and the first names.
 
     Examples
     --------
@@ -204,16 +204,16 @@ def counted(reasons: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def is_image_file(name: str) -> bool:
-    """Whether a file is taken for an image: by its suffix, or without one if its name is no usual text file's."""
+    """Whether a file counts as an image: by its suffix or, without one, unless it is a common text file."""
     return is_image_name(name) and name.casefold() not in PLAIN_FILES
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The image files below a folder, in order; links are followed, system folders left out."""
+    """The image files below a folder, sorted; links are followed, system folders left out."""
     seen = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         facts = Path(parent).stat()
-        if (facts.st_dev, facts.st_ino) in seen:  # links may lead in circles, or twice to one folder
+        if (facts.st_dev, facts.st_ino) in seen:  # links may form circles, or lead to one folder twice
             folders[:] = []
             continue
         seen.add((facts.st_dev, facts.st_ino))
@@ -222,7 +222,7 @@ def images_below(folder: Path) -> Iterator[Path]:
 
 
 def any_image_below(folder: Path) -> bool:
-    """Whether there is one."""
+    """Whether there is an image file below a folder."""
     return next(images_below(folder), None) is not None
 
 

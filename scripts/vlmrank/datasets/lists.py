@@ -44,7 +44,7 @@ def _column(names: Sequence[str], wanted: Sequence[str], path: object) -> str | 
 
 
 def _label_text(value: object) -> str:
-    """A cell as a label is written: a whole number that a table keeps as a float is that number."""
+    """A cell as label text; a whole number that the table keeps as a float is written as an integer."""
     if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -71,7 +71,7 @@ def read_list(path: str, classes: Sequence[str]) -> Source:
     kind = what.strip().lower() if what else ""
     labels, own = column_labels(values, classes, path, by_index=kind == INDEX_COLUMN, by_name=kind == "class_name")
     first_image = next((row[where] for row in rows if isinstance(row.get(where), str)), "")
-    composed_away = not (file.parent / first_image).exists()  # perhaps all are there in the other Unicode form
+    composed_away = not (file.parent / first_image).exists()  # perhaps all exist in the other Unicode form
     if composed_away:
         _check_path(first_image, file)
     items, rows_of, repeated = [], {}, []
@@ -99,7 +99,7 @@ def read_list(path: str, classes: Sequence[str]) -> Source:
 
 
 def _check_path(image: str, file: Path) -> None:
-    """Say what is wrong with the first path of a list, if it is wrong for all."""
+    """Report a fault of the first path that all paths of the list share."""
     if "://" in image:
         raise VlmrankError(f"{file}, row 1: {image} is an address; download the images and name the files")
     if "\\" in image and (file.parent / image.replace("\\", "/")).exists():
@@ -113,20 +113,20 @@ def _check_path(image: str, file: Path) -> None:
 def column_labels(
     values: Sequence[str], classes: Sequence[str], path: object, *, by_index: bool = False, by_name: bool = False
 ) -> tuple[list[int], list[str]]:
-    """Labels of a whole column of texts, -1 for an empty one, and the class names that the column itself brings.
+    """Labels of a column of texts, -1 for an empty one, and the class names that the column provides.
 
-    All texts are class names, or all are indices: that is decided once for the column.
+    Either all texts are class names or all are indices; this is decided once per column.
 
     Parameters
     ----------
     values : a text for each row.
     classes : known class names; may be empty.
     path : the file, for messages.
-    by_index, by_name : what the column is known to hold; by default whichever fits.
+    by_index, by_name : what the column is known to hold; by default what fits.
 
     Raises
     ------
-    VlmrankError : a text is neither, or all fit both ways with different labels.
+    VlmrankError : a text is neither, or all texts fit both ways with different labels.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def _near(value: str, classes: Sequence[str]) -> str:
 
 
 def listed_images(path: str) -> list[str]:
-    """Paths of the images in a list, for those who only look whether they changed; raises as `read_list`."""
+    """Paths of the images in a list, for fingerprints; raises as `read_list`."""
     names, rows = _rows_of_list(Path(path))
     column = _column(names, PATH_COLUMNS, path)
     images = [row.get(column) for row in rows if column is not None]

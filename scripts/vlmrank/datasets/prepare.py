@@ -32,8 +32,8 @@ class LoadedImages:
     Attributes
     ----------
     images : RGB.
-    image_ids : as long.
-    failed : image id -> reason, of those that cannot be decoded (any more).
+    image_ids : one per image.
+    failed : image id -> reason, for images that cannot be decoded.
     """
 
     images: Sequence[Image.Image]
@@ -55,8 +55,8 @@ def prepare_dataset(
     """Draw the images of one row of the datasets sheet and list everything that later stages need.
 
     K images are drawn with a seed. Labels play no part, unless a draw by classes is asked for and the dataset is a
-    labelled source; the labels of a target are neither used nor written. An image that cannot be decoded is named with
-    its reason, and the next one is drawn for it.
+    labelled source; the labels of a target are neither used nor written. An image that cannot be decoded is listed with
+    its reason and replaced by the next one.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def prepare_dataset(
     The dataset card, ready for JSON: dataset, role, domain, classes, templates, seed, images [{id, path, sha256,
     label}], predicted (as images: those beyond the K that are predicted), failed_images [{id, reason}], test [{id,
     path, sha256, label}] or None, n_test, no_test (why accuracy cannot be measured on labels that are there), notes
-    (what was left out, a sentence each), status, reason. Whatever goes wrong makes a card of status `failed`, so that
-    other datasets go on.
+    (what was left out, a sentence each), status, reason. Any error gives a card of status `failed`, so that other
+    datasets go on.
     """
     card: dict[str, Any] = {
         "dataset": cells.dataset,
@@ -101,7 +101,7 @@ def prepare_dataset(
         _fill(card, cells, draw, cache)
     except VlmrankError as error:
         card.update(status=FAILED, reason=str(error))
-    except Exception as error:  # whatever lies in folders and files: the other datasets go on
+    except Exception as error:  # whatever the user's files hold: the other datasets go on
         logger.exception("%s", cells.dataset)
         card.update(status=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
     return card
@@ -117,7 +117,7 @@ def _fill(card: dict[str, Any], cells: DatasetCells, draw: Draw, cache: str | os
     names = list(prompts.classes or source.classes)
     try:
         tests = _test_source(cells.kind, cells.test, source, names, cache)
-    except VlmrankError as error:  # a target is ranked without labels: they only say what came true
+    except VlmrankError as error:  # the ranking of a target does not need labels
         if is_source:
             raise
         tests, card["no_test"] = None, str(error)
@@ -154,7 +154,7 @@ def _test_source(kind: str, test: str, source: Source, names: Sequence[str], cac
 
 
 def _no_test(tests: Source | None, names: Sequence[str]) -> str:
-    """Why labels that are there give no accuracy."""
+    """Why existing labels give no accuracy."""
     if tests is None:
         return ""
     if not names:
@@ -166,11 +166,11 @@ def _no_test(tests: Source | None, names: Sequence[str]) -> str:
 
 
 def further_images(card: Mapping[str, Any]) -> Iterator[tuple[str, Image.Image | ImageError]]:
-    """Decode the images that are only predicted, one at a time: identifier, and picture or why there is none.
+    """Decode the images that are only predicted, one at a time: (identifier, picture or error).
 
     Raises
     ------
-    FailedPair : an image is not what it was when it was drawn.
+    FailedPair : an image has changed since it was drawn.
     """
     for record in card.get("predicted") or []:
         try:
@@ -185,11 +185,11 @@ def further_images(card: Mapping[str, Any]) -> Iterator[tuple[str, Image.Image |
 def load_images(card: Mapping[str, Any]) -> LoadedImages:
     """Decode the drawn images of a dataset card, each from the bytes that were hashed when it was drawn.
 
-    One that cannot be decoded any more is left out with its reason, beside those that could not be when it was drawn.
+    Images that cannot be decoded now, or could not be when they were drawn, are left out with the reason.
 
     Raises
     ------
-    FailedPair : an image is not what it was, or none can be used.
+    FailedPair : an image has changed, or none can be used.
     """
     failed = {image["id"]: image["reason"] for image in card.get("failed_images") or []}
     images: dict[str, Image.Image] = {}
@@ -207,9 +207,9 @@ def load_images(card: Mapping[str, Any]) -> LoadedImages:
 
 
 def check_targets(rows: Sequence[Any], *, made: Callable[[str], bool] = lambda path: False) -> None:
-    """Look before anything runs whether a target can be used: its images are listed and one is decoded.
+    """Check before a run that a target can be used: list its images and decode one.
 
-    A target that cannot be used is a row of its own, with its reason; here the run ends only if there is no other. A
+    A target that cannot be used becomes a row with its reason; the run stops here only if no target can be used. A
     target that is not on this machine yet counts as usable.
 
     Parameters
@@ -219,7 +219,7 @@ def check_targets(rows: Sequence[Any], *, made: Callable[[str], bool] = lambda p
 
     Raises
     ------
-    VlmrankError : there are targets, and none can be used; with the reason of each.
+    VlmrankError : there are targets and none can be used; gives the reason of each.
     """
     reasons = []
     for row in rows:

@@ -30,7 +30,7 @@ class Prompts:
     ----------
     classes : may be empty: the dataset has no names, or its images bring them.
     templates : may be empty: the default is used.
-    domain : kind of picture, where the file says so.
+    domain : kind of images, if the file gives it.
     """
 
     classes: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ def _checked(
 
 
 def _check_unique(names: Sequence[str], where: str) -> None:
-    """Refuse names that are one to a text tower, whose tokenizer folds case and white space."""
+    """Refuse names that a tokenizer cannot distinguish, since it folds case and white space."""
     seen: dict[str, str] = {}
     for name in names:
         first = seen.setdefault(same_text(name), name)
@@ -73,7 +73,7 @@ def _check_unique(names: Sequence[str], where: str) -> None:
 
 
 def same_text(name: str) -> str:
-    """What CLIP's tokenizers make of a class name: composed, in lower case, single spaces.
+    """A class name as CLIP's tokenizers see it: composed Unicode, lower case, single spaces.
 
     Examples
     --------
@@ -84,14 +84,14 @@ def same_text(name: str) -> str:
 
 
 def read_prompts(path: str | Path) -> Prompts:
-    """Read a class sheet: YAML (`classes`, optional `templates`, `domain`, `name`) or text with one class a line.
+    """Read a class file: YAML (`classes`, optional `templates`, `domain`, `name`) or text with one class per line.
 
-    Every scalar is text as it stands there: `no`, `007` and `null` are class names.
+    Every scalar is taken as text: `no`, `007` and `null` are class names.
 
     Raises
     ------
-    VlmrankError : not readable, no classes, two classes that are one text, a template without `{c}`, an unknown or
-        double key, an entry that is no text; with the line.
+    VlmrankError : not readable, no classes, two indistinguishable classes, a template without `{c}`, an unknown or
+        duplicate key, an entry that is not text; with the line.
     """
     path = Path(path)
     text = read_text(path)
@@ -108,7 +108,7 @@ def read_prompts(path: str | Path) -> Prompts:
 
 
 def _read_yaml(text: str, path: Path) -> dict[str, Any]:
-    """Texts and lists of texts by their key."""
+    """Key -> text or list of texts."""
     try:
         root = yaml.compose(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -157,7 +157,7 @@ def _refuse_tag(node: yaml.Node, where: str) -> None:
 
 @cache
 def _clip_benchmark_lists() -> tuple[dict, dict]:
-    spec = importlib.util.find_spec("clip_benchmark")  # its files alone: importing it takes torch
+    spec = importlib.util.find_spec("clip_benchmark")  # read its files only, since importing it would import torch
     if spec is None or not spec.submodule_search_locations:
         raise VlmrankError("clip-benchmark is not installed: pip install clip-benchmark, or give a file of class names")
     folder = Path(spec.submodule_search_locations[0]) / "datasets"
@@ -166,10 +166,10 @@ def _clip_benchmark_lists() -> tuple[dict, dict]:
 
 
 def clip_benchmark_prompts(name: str) -> Prompts:
-    """Class names and templates that clip-benchmark itself keeps for one of its datasets.
+    """Class names and templates that clip-benchmark provides for one of its datasets.
 
-    For some datasets it keeps only the templates and takes the names from the images' own list; `classes` is then
-    empty. Two of ImageNet's classes share their name with another; they are kept as they are.
+    For some datasets it provides only templates and takes the names from the images' own list; `classes` is then empty.
+    Two of ImageNet's classes share their name with another one; they are kept.
 
     Examples
     --------
@@ -184,13 +184,13 @@ def clip_benchmark_prompts(name: str) -> Prompts:
         raise VlmrankError(
             f"{CLIP_BENCHMARK}{name}: clip-benchmark has no such dataset; it has {', '.join(sorted(known))}"
         )
-    masked = short in ("imagenet-a", "imagenet-r", "imagenet-o")  # 200 of the classes: the images bring the names
+    masked = short in ("imagenet-a", "imagenet-r", "imagenet-o")  # 200 of the classes; the images provide the names
     classes = [] if masked else names.get(variant, [])
     return _checked(classes, templates.get(variant, []), f"{CLIP_BENCHMARK}{name}", unique=False)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Number the names that were there before, so that they can be keys.
+    """Number repeated names, so that they can be keys.
 
     Examples
     --------

@@ -39,13 +39,13 @@ def read_source(
     ----------
     kind : folder, csv, webdataset or torchvision.
     path : as in the datasets sheet.
-    classes : known class names; labels are indices into them. Where there are none, the source's own are taken.
+    classes : known class names, into which labels are indices; if empty, the source's own are taken.
     cache : folder of downloads.
-    labels : whether labels are wanted; without, class folders need not fit the class names.
+    labels : whether labels are needed; if not, class folders need not fit the class names.
 
     Raises
     ------
-    VlmrankError : the source is not there, has no image, or its labels do not fit the class names.
+    VlmrankError : the source does not exist, has no image, or its labels do not fit the class names.
     """
     readers = {
         "folder": lambda: _read_folder(path, classes, labels),
@@ -135,9 +135,9 @@ def _read_torchvision(path: str, classes: Sequence[str], cache: str | os.PathLik
 
 
 def brings_names(kind: str, path: str) -> bool:
-    """Whether a source on this machine brings class names, by a quick look: no image is opened and no tree walked.
+    """Whether a local source provides class names, by a quick look: no image is opened, no tree is walked.
 
-    A source that cannot be looked at is taken to bring some; its own job reports what is wrong.
+    A source that cannot be accessed counts as providing some; its own job reports the fault.
     """
     try:
         if kind == "folder":

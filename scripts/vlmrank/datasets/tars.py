@@ -37,7 +37,7 @@ def _tar_set(path: str) -> tuple[list[str], Path]:
 
 
 def _lines(file: Path) -> list[str]:
-    """Lines of a text file beside the tars, without empty ones at the end; none where there is no file."""
+    """Lines of a text file beside the tars, without empty ones at the end; empty if there is no file."""
     lines = [line.strip() for line in read_lines(file)] if file.is_file() else []
     while lines and not lines[-1]:
         lines.pop()
@@ -75,7 +75,7 @@ def read_tars(path: str, classes: Sequence[str], cache: str | os.PathLike[str] |
 
 
 def _prefixes(files: Sequence[str]) -> list[str]:
-    """What tells the members of several tars apart: the file's path below the folder that all lie in."""
+    """Prefixes that distinguish the members of several tars: each file's path below their common folder."""
     if len(files) < 2:
         return [""] * len(files)
     common = os.path.commonpath([str(Path(file).parent) for file in files])
@@ -83,7 +83,7 @@ def _prefixes(files: Sequence[str]) -> list[str]:
 
 
 def _packed(file: str) -> str:
-    """What a file is compressed with, empty for one that is not."""
+    """The compression of a file, empty if there is none."""
     try:
         with Path(file).open("rb") as content:
             start = content.read(6)
@@ -93,7 +93,7 @@ def _packed(file: str) -> str:
 
 
 def _tar_members(file: str, *, prefix: str) -> tuple[list[Item], dict[str, list[str]]]:
-    """The samples of a tar file, and the members that are none, by the reason."""
+    """The samples of a tar file, and reason -> the members that are not samples."""
     images: dict[str, dict[str, Any]] = {}
     labels: dict[str, int] = {}
     dotted, wordy = [], []

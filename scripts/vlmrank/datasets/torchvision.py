@@ -9,7 +9,7 @@ from pathlib import Path
 from vlmrank.errors import VlmrankError
 from vlmrank.text import nearest
 
-# Not among them: LSUN, which unpickles a file of its folder unchecked, and what has no one label per image.
+# Left out: LSUN, which unpickles a file of its folder unchecked, and datasets without one label per image.
 CLASSIFICATION = frozenset(
     (
         *("Caltech101", "Caltech256", "CIFAR10", "CIFAR100", "CLEVRClassification", "Country211", "DTD", "EMNIST"),
@@ -44,7 +44,7 @@ def open_torchvision(name: str, root: str, *, download: bool = False):
 
     Raises
     ------
-    VlmrankError : torchvision has no such dataset or split, it is not there, or it cannot be downloaded.
+    VlmrankError : torchvision has no such dataset or split, it does not exist, or it cannot be downloaded.
     """
     from torchvision import datasets
 
@@ -72,7 +72,7 @@ def open_torchvision(name: str, root: str, *, download: bool = False):
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         text = " ".join(str(error).split())
         where = f"{kind}/{split} is not in {root}"
-        raise VlmrankError(f"{where} and cannot be had ({text})" if download else f"{where} ({text})") from error
+        raise VlmrankError(f"{where} and cannot be downloaded ({text})" if download else f"{where} ({text})") from error
 
 
 def torchvision_labels(dataset) -> list[int]:
@@ -89,7 +89,7 @@ def torchvision_labels(dataset) -> list[int]:
 
 
 def torchvision_classes(dataset) -> list[str]:
-    """Class names as torchvision has them, with spaces between the words; may be empty."""
+    """Torchvision's class names, with spaces between the words; may be empty."""
     names = getattr(dataset, "classes", None) or []
     names = [name[0] if isinstance(name, (tuple, list)) else name for name in names]
     plain = [str(name).replace("_", " ").replace("/", " ").strip() for name in names]

@@ -1,10 +1,10 @@
 """Find the residual blocks of a visual encoder by tracing its computation, not by layer names.
 
-The encoder runs once on the meta device, where tensors have shapes and no values, and every operation is written
-down. A module that stands in a list (`ModuleList`, `Sequential`) is a residual block if its output is a sum, up to
-activations, scales and changes of shape, of two branches: one that holds the module's input behind at most one weighted
-layer (the identity or a projection), and one that holds it behind two or more. Of nested ones (a stage also ends in a
-residual sum) the innermost counts.
+The encoder runs once on the meta device, where tensors have shapes but no values, and every operation is recorded. A
+module that stands in a list (`ModuleList`, `Sequential`) is a residual block if its output is a sum, up to activations,
+scales and changes of shape, of two branches: one that holds the module's input behind at most one weighted layer (the
+identity or a projection), and one that holds it behind two or more. Of nested blocks (a stage also ends in a residual
+sum) the innermost counts.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Graph(TorchDispatchMode):
         super().__init__()
 
     def put(self, tensor: Tensor, name: str, parents: tuple[int, ...], arguments: tuple = ()) -> None:
-        self.alive.append(tensor)  # an id must not be used twice
+        self.alive.append(tensor)  # keep objects alive, so that no id is reused
         self.of[id(tensor)] = len(self.nodes)
         self.nodes.append(_Node(name, parents, tuple(tensor.shape), arguments))
 
@@ -192,7 +192,7 @@ def _weights_from(graph: _Graph, call: _Call, last: int) -> dict[int, float]:
 
 
 def _moved(step: _Node, before: tuple[int, ...], axis: int) -> int | None:
-    """Return where an operation puts the axis of its input; None if that cannot be told."""
+    """Return where an operation moves an axis of its input; None if unknown."""
     if step.name == "permute":
         return [d % len(before) for d in step.arguments[0]].index(axis)
     if step.name in ("transpose", "swapaxes", "transpose_"):
@@ -231,7 +231,7 @@ def _find_axis(graph: _Graph, passed: list[int], total: int, branch: int) -> tup
 
 
 def _residual(graph: _Graph, call: _Call) -> bool:
-    """Tell whether a call is a residual block, and write its channel axis into it."""
+    """Return whether a call is a residual block, and store its channel axis in it."""
     found = _sum_behind(graph, call) if call.source is not None and call.result is not None else None
     if found is None:
         return False
@@ -259,7 +259,7 @@ def visual_blocks(visual: nn.Module) -> tuple[Block, ...]:
     Raises
     ------
     VlmrankError : no residual block is found; or a block, named in the message, returns something other than one
-        tensor, does not have the images on axis 0, runs twice, or leaves open which axis holds the channels.
+        tensor, does not have the images on axis 0, runs twice, or has an ambiguous channel axis.
 
     Examples
     --------

@@ -21,7 +21,7 @@ from vlmrank.models.tokenizer import no_remote_code
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """OpenCLIP's warnings (QuickGELU, random weights) are answered by the card."""
+    """Silence OpenCLIP's warnings (QuickGELU, random weights), which the card covers."""
     level = logging.getLogger().level
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -51,16 +51,16 @@ def build(
     Parameters
     ----------
     weights : a file that fits (`vlmrank.models.checkpoint.fit_weights`), or None.
-    prefix : what the names of its tensors begin with.
+    prefix : common prefix of its tensors' names.
     resize : whether OpenCLIP may interpolate position embeddings.
-    average : whether the file's moving average is taken.
+    average : whether to take the file's moving average.
     """
 
     def read(path: str):
         tensors = read_tensors(Path(path), average=average)
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
-    preprocess = {name: value for name, value in config.preprocess.items() if name != "size"}  # the tower's size counts
+    preprocess = {name: value for name, value in config.preprocess.items() if name != "size"}  # the tower decides
     with registered(config.model) as name, reading(read, resize=resize), no_remote_code():
         return open_clip.create_model(
             name,
@@ -91,5 +91,5 @@ def build_on_meta(config: ModelConfig):
         raise
     except OSError as error:
         raise HubError(f"a part of the model must be downloaded first: {explain(error)}") from error
-    except Exception as error:  # keys that are right each may not fit each other
+    except Exception as error:  # keys that are valid alone may not fit together
         raise VlmrankError(f"the model cannot be built from its configuration: {explain(error)}") from error

@@ -44,16 +44,16 @@ def fetch_model(
     tokenizer: str = "",
     average: bool = False,
 ) -> dict[str, Any]:
-    """Find or download one model's weights, check them without running code of theirs, and describe the model.
+    """Find or download one model's weights, check them without running their code, and describe the model.
 
-    This is the only function that goes to the network for a model. It loads no weights: parameters and cost are read
-    off the architecture on the meta device.
+    The only function that uses the network for a model. It loads no weights: parameters and cost come from the
+    architecture on the meta device.
 
     Parameters
     ----------
     model : its name in the sheet.
     architecture, pretrained : as `open_clip.create_model` takes them.
-    cache : folder that downloads are kept in.
+    cache : folder of downloads.
     family : overrides the family read off the name.
     offline : stay off the network.
     tokenizer : repository of the hub that the tokenizer comes from, if the user names one.
@@ -61,8 +61,8 @@ def fetch_model(
 
     Returns
     -------
-    The model card, ready for JSON. Whatever stands in the way of using the model makes a card of status `failed` with
-    the reason in one line, so that other models go on.
+    The model card, ready for JSON. A model that cannot be used gives a card of status `failed` with the reason in one
+    line, so that other models go on.
     """
     card = _empty_card(model, architecture, pretrained, family)
     try:
@@ -81,7 +81,7 @@ def fetch_model(
         except VlmrankError:
             if weights.source not in ("tag", "hf-hub") or offline or not hub_is_reachable():
                 raise
-            # What the cache has is broken: once more, then it is what it is.
+            # The cached file is broken: download it once more, then accept the result.
             weights = find_weights(architecture, pretrained, cache=cache, offline=False, afresh=True)
             check_weights(weights.path, parameters=card["parameters"])
             card.update(path=str(weights.path), revision=weights.revision)
@@ -127,7 +127,7 @@ def _empty_card(model: str, architecture: str, pretrained: str | None, family: s
 
 
 def _config(card: Mapping[str, Any], *, cache: str | os.PathLike[str] | None, offline: bool) -> ModelConfig:
-    """The configuration of a card's model: OpenCLIP's own, or what passes of its folder's or its repository's."""
+    """The configuration of a model: OpenCLIP's own, or the checked one of its folder or repository."""
     architecture = card["architecture"]
     if architecture.startswith(LOCAL):
         return read_model_config(Path(architecture.removeprefix(LOCAL)) / CONFIG_FILE)
@@ -137,14 +137,14 @@ def _config(card: Mapping[str, Any], *, cache: str | os.PathLike[str] | None, of
 
 
 def trained_preprocessing(card: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The preprocessing that an architecture of OpenCLIP's and its weights were trained with, as far as it is known.
+    """The preprocessing that an OpenCLIP architecture's weights were trained with, as far as known.
 
-    A tag says it. Of a checkpoint file it is what the tag of the same file name says, else what all tags of the
+    A tag defines it. For a checkpoint file, the tag of the same file name does, else whatever all tags of the
     architecture agree on.
 
     Returns
     -------
-    Keys of the preprocessing, and a note on what is not known.
+    Keys of the preprocessing, and a note on what is unknown.
     """
     same = [entry for name, _, entry in registered_as(card) if name == card["architecture"]]
     entries = same or [entry for name, _, entry in registered_tags() if name == card["architecture"]]
@@ -196,7 +196,7 @@ def image_gflops(model: nn.Module) -> float | None:
 
 
 def activation_of(visual: nn.Module) -> str:
-    """Activation of the image tower by the class that occurs most, `QuickGELU` or `GELU` for OpenCLIP's own towers."""
+    """Most frequent activation class of the image tower: `QuickGELU` or `GELU` for OpenCLIP's own towers."""
     counts: dict[str, int] = {}
     for module in visual.modules():
         name = type(module).__name__
@@ -235,7 +235,7 @@ def _plain(value: Any) -> Any:
 
 
 def _config_hash(config: ModelConfig, source: TokenizerSource, average: bool) -> str:
-    """Hash of the architecture, and of what else the sheet says: the tokenizer, and that the average is taken."""
+    """Hash of the architecture and of the sheet's settings: the tokenizer, and whether the average is taken."""
     content = {**config.model, "tokenizer": source.place} if source.named else dict(config.model)
     if average:
         content["weights"] = "ema"
@@ -245,7 +245,7 @@ def _config_hash(config: ModelConfig, source: TokenizerSource, average: bool) ->
 def _tokenizer_source(
     config: ModelConfig, architecture: str, named: str, *, cache: str | os.PathLike[str] | None, offline: bool
 ) -> TokenizerSource:
-    """Where the tokenizer comes from; repositories that a configuration names are looked at before they are used."""
+    """Where the tokenizer comes from; repositories that a configuration names are checked before use."""
     text = config.model["text_cfg"]
     folder = architecture.removeprefix(LOCAL) if architecture.startswith(LOCAL) else ""
     own = architecture.removeprefix(HUB) if architecture.startswith(HUB) else ""
@@ -256,7 +256,7 @@ def _tokenizer_source(
 
 
 def _check_tokens(tokenizer: Callable, model: nn.Module) -> None:
-    """Refuse a tokenizer that gives tokens which the text tower has no embedding for."""
+    """Refuse a tokenizer whose tokens exceed the text tower's embeddings."""
     text = getattr(model, "text", model)
     embedding = getattr(text, "token_embedding", None)
     if embedding is None:
@@ -270,7 +270,7 @@ def _check_tokens(tokenizer: Callable, model: nn.Module) -> None:
 
 
 def registered_as(card: Mapping[str, Any]) -> list[tuple[str, str, dict]]:
-    """Entries (architecture, tag, config) of OpenCLIP's registry that these weights are known under."""
+    """Entries (architecture, tag, config) of OpenCLIP's registry for these weights."""
     if card["source"] == "tag":
         entry = get_pretrained_cfg(card["architecture"], card["pretrained"])
         return [(card["architecture"], card["pretrained"], entry)] if entry else []
@@ -283,7 +283,7 @@ def registered_as(card: Mapping[str, Any]) -> list[tuple[str, str, dict]]:
 
 
 def _mismatches(card: Mapping[str, Any]) -> list[str]:
-    """What differs between the model as built and what OpenCLIP's registry says these weights were trained with."""
+    """Differences between the model as built and the settings of its weights in OpenCLIP's registry."""
     found = []
     for name, tag, entry in registered_as(card)[:1]:
         quick = card["activation"].startswith("Quick")

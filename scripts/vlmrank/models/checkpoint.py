@@ -15,9 +15,9 @@ from vlmrank.errors import VlmrankError
 from vlmrank.models.open_clip_adapter import converted
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")  # of a training state, in this order
-AVERAGE = "ema"  # part of the names under which a training state keeps the moving average of its weights
+AVERAGE = "ema"  # part of the names of the moving average in a training state
 ASK_FOR_AVERAGE = "write ema into the column weights of the models sheet if that is what you want"
-TRANSFORMERS = ("vision_model.", "text_model.")  # how the transformers library names the towers of a CLIP
+TRANSFORMERS = ("vision_model.", "text_model.")  # names of CLIP's towers in the transformers library
 DTYPES = {
     **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
     **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8},
@@ -78,12 +78,12 @@ def read_tensors(path: Path, *, values: bool = True, average: bool = False) -> d
 
     Parameters
     ----------
-    values : whether to read them; otherwise they are on the meta device, with shape and dtype.
+    values : whether to read them; otherwise they are on the meta device, with shape and dtype only.
     average : whether to take the moving average (EMA) that the file holds, and not the weights.
 
     Raises
     ------
-    VlmrankError : it holds no tensors, not what is asked for, or a moving average alone, which is not taken unasked.
+    VlmrankError : it holds no tensors, not the wanted ones, or only a moving average, which must be asked for.
     """
     content = _content(path, values=values)
     if not isinstance(content, Mapping):
@@ -111,7 +111,7 @@ def read_tensors(path: Path, *, values: bool = True, average: bool = False) -> d
 
 
 def _by_first_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by what their names begin with."""
+    """Tensors grouped by the first part of their names."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         parts.setdefault(name.split(".")[0], {})[name] = tensor
@@ -128,7 +128,7 @@ def _average_of(path: Path, parts: Mapping[str, dict[str, Tensor]]) -> dict[str,
 
 
 def common_prefixes(names: list[str]) -> list[str]:
-    """What all names begin with, part by part, the shortest first.
+    """Common prefixes of all names, shortest first.
 
     Examples
     --------
@@ -148,9 +148,9 @@ def misfit(model: nn.Module, tensors: Mapping[str, Tensor], *, resize: bool) -> 
     """Compare tensors, converted as OpenCLIP converts them on loading, with those of a model on the meta device."""
     try:
         found = converted(model, tensors, resize=resize)
-    except NotImplementedError:  # a conversion that looks at values
+    except NotImplementedError:  # a conversion that reads values
         return Misfit()
-    except Exception as error:  # OpenCLIP converts on the assumption that everything is there
+    except Exception as error:  # OpenCLIP's conversions assume that all tensors exist
         return Misfit(reason=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     wanted = model.state_dict()
     both = [name for name in wanted if name in found]
@@ -174,11 +174,11 @@ def fit_weights(path: Path, model: nn.Module, *, resize: bool = False, average: 
 
     Returns
     -------
-    What all names begin with in the file and not in the architecture (`module.`, `_orig_mod.`), mostly empty.
+    Prefix that all names have in the file but not in the architecture (`module.`, `_orig_mod.`), mostly empty.
 
     Raises
     ------
-    VlmrankError : they are not; says how they differ.
+    VlmrankError : they do not fit; says how they differ.
     """
     tensors = read_tensors(path, values=False, average=average)
     tried = {}

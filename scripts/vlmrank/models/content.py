@@ -1,7 +1,7 @@
 """Hash a model's configuration and tokenizer, and check that a loaded model is the one its card describes.
 
-A tokenizer and the configuration of a Hugging Face text tower may come from folders and repositories of their own. Both
-are hashed as they are once loaded, so that it does not matter which files they were spread over.
+The tokenizer and the configuration of a Hugging Face text tower may come from other folders and repositories. Both are
+hashed once loaded, so their layout in files does not matter.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ def _hash(content: Any) -> str:
 
 
 def tokenizer_sha256(tokenizer: Callable) -> str:
-    """SHA-256 of what a tokenizer that was just loaded consists of: vocabulary, merges, special tokens and settings.
+    """SHA-256 of a freshly loaded tokenizer: vocabulary, merges, special tokens and settings.
 
     Parameters
     ----------
-    tokenizer : OpenCLIP's own, or its wrapper of a Hugging Face tokenizer; not called yet, since a call leaves traces.
+    tokenizer : OpenCLIP's own, or its wrapper of a Hugging Face tokenizer; not called yet, since a call changes its
+        state.
     """
     plain = (str, int, float, bool, type(None))
     settings = {name: value for name, value in vars(tokenizer).items() if isinstance(value, plain)}
@@ -55,7 +56,7 @@ def text_config_sha256(model: Any) -> str:
 
 
 def weights_sha256(path: str | os.PathLike[str], cache: str | os.PathLike[str] | None) -> str:
-    """SHA-256 of a weights file, from the cache's memory as long as the file is the same."""
+    """SHA-256 of a weights file, remembered in the cache while the file stays the same."""
     hashes = FileHashes(cache, path)
     found = hashes.sha256(path)
     hashes.keep()
@@ -63,7 +64,7 @@ def weights_sha256(path: str | os.PathLike[str], cache: str | os.PathLike[str] |
 
 
 def check_content(card: Mapping[str, Any], **found: str) -> None:
-    """Refuse what is not what the card says.
+    """Refuse a model that differs from its card.
 
     Raises
     ------
@@ -77,11 +78,11 @@ def check_content(card: Mapping[str, Any], **found: str) -> None:
 
 @contextlib.contextmanager
 def same_weights(card: Mapping[str, Any], cache: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """The weights file of a card, which holds the bytes of its hash when the block begins and when it ends.
+    """The weights file of a card; its hash is verified at the start and at the end of the block.
 
     Raises
     ------
-    FailedPair : it is gone or has changed.
+    FailedPair : the file is gone or has changed.
     """
     path = Path(card["path"])
     try:

@@ -9,16 +9,16 @@ from vlmrank.errors import RUN_AGAIN, VlmrankError
 
 
 def choose_device(wanted: str = "auto", *, gpus: int = 0, environment: Mapping[str, str] = os.environ) -> str:
-    """Resolve `auto` and make sure that the device answers.
+    """Resolve `auto` and check that the device works.
 
-    A scheduler's job that was granted a GPU does not fall back to the CPU: it would hold the GPU and take a hundred
-    times as long. Outside a scheduler `auto` takes a GPU where there is one.
+    A scheduler's job that was granted a GPU does not fall back to the CPU: it would block the GPU and take a hundred
+    times as long. Outside a scheduler, `auto` takes a GPU if there is one.
 
     Parameters
     ----------
     wanted : `auto`, `cpu` or `cuda`.
     gpus : GPUs that were requested for this job.
-    environment : of this process; `SLURM_JOB_ID` tells a scheduler's job.
+    environment : of this process; `SLURM_JOB_ID` marks a scheduler's job.
 
     Returns
     -------
@@ -26,7 +26,8 @@ def choose_device(wanted: str = "auto", *, gpus: int = 0, environment: Mapping[s
 
     Raises
     ------
-    VlmrankError : a GPU is due and PyTorch has no CUDA, there is no driver or no visible GPU, or its memory is full.
+    VlmrankError : a GPU is required, but PyTorch has no CUDA, there is no driver or no visible GPU, or its memory is
+        full.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Download a file from a URL, complete and checked.
 
-Not by pooch: it compares whole hashes only, where OpenCLIP's addresses hold the first digits, and takes the web page of
-a consent form for the file.
+Why not pooch: it compares full hashes only, while OpenCLIP's URLs hold the first digits, and it accepts the web page of
+a consent form as the file.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ BLOCK = 1 << 20
 
 
 class DownloadError(VlmrankError):
-    """Something could not be downloaded; says why and what to do."""
+    """A download failed; the message says why and what to do."""
 
 
 class MissingFileError(DownloadError):
-    """The server is there, the file is not."""
+    """The server answers, but does not have the file."""
 
 
 def no_network(what: str, error: BaseException | None = None) -> str:
-    """The sentence for a machine that has no way to the network."""
+    """The message for a machine without network access."""
     cause = f" ({type(error).__name__})" if error else ""
     return (
-        f"{what} must be downloaded, but there is no way to the network from here{cause}. Run the fetch rules where "
-        f"there is one (`snakemake --until fetch_model`), with the same cache, or copy the cache here; then {RUN_AGAIN}"
+        f"{what} must be downloaded, but there is no network access{cause}. Run the fetch rules where there "
+        f"is (`snakemake --until fetch_model`), with the same cache, or copy the cache here; then {RUN_AGAIN}"
     )
 
 
 def refused(what: str, status: int) -> DownloadError:
-    """The error for a server that answers, but not with the file."""
+    """The error for a server that answers without the file."""
     if status in (404, 410):
         return MissingFileError(f"{what} does not exist on its server ({status}): check the address or the name")
     if status in (401, 403):
@@ -49,7 +49,7 @@ def refused(what: str, status: int) -> DownloadError:
             f"{what} is not given to everybody ({status}): accept its terms or log in there (HF_TOKEN, for the hub), "
             "or download it by hand and name the file instead"
         )
-    return DownloadError(f"{what} cannot be had now, its server answers {status}; {RUN_AGAIN} later")
+    return DownloadError(f"{what} cannot be downloaded now, its server answers {status}; {RUN_AGAIN} later")
 
 
 def silent(what: str) -> DownloadError:
@@ -58,7 +58,7 @@ def silent(what: str) -> DownloadError:
 
 
 def known_sha256(url: str) -> str:
-    """First digits of a file's hash, as far as its address tells, as OpenAI's and OpenCLIP's do.
+    """First digits of a file's hash, if its URL holds them, as OpenAI's and OpenCLIP's do.
 
     Examples
     --------
@@ -76,17 +76,17 @@ def known_sha256(url: str) -> str:
 def url_file(
     url: str, *, cache: str | os.PathLike[str], offline: bool = False, sha256: str = "", afresh: bool = False
 ) -> Path:
-    """Path of a file in the cache folder, downloaded whole and checked, or not at all.
+    """Path of a file in the cache folder, downloaded completely and checked if need be.
 
-    A file of the cache that is a web page or has another hash is dropped and downloaded once more.
+    A cached file that is a web page or has another hash is dropped and downloaded once more.
 
     Parameters
     ----------
     url : its address; the last part is its name.
     cache : folder of downloads.
     offline : stay off the network.
-    sha256 : the first digits of the file's hash, where they are known; else those that the address tells.
-    afresh : drop what the cache has.
+    sha256 : first digits of the file's hash, if known; else those in the URL.
+    afresh : drop the cached file.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def is_web_page(path: Path) -> bool:
 
 
 def _fault_of(path: Path, cache: str | os.PathLike[str], sha256: str) -> str:
-    """What is wrong with a file of the cache, or an empty text."""
+    """The fault of a cached file, or an empty text."""
     if is_web_page(path):
         return "is a web page"
     if not sha256:

@@ -16,15 +16,15 @@ from vlmrank.models.download import DownloadError, MissingFileError, no_network,
 
 
 class HubError(DownloadError):
-    """Something could not be had from the hub: no network, no such repository, no access."""
+    """A download from the hub failed: no network, no such repository, no access."""
 
 
 @contextlib.contextmanager
 def hub_cache(cache: str | os.PathLike[str] | None, *, offline: bool) -> Iterator[str | None]:
-    """Let every library inside the block keep its hub files below `cache`, and not touch the network if `offline`.
+    """Make every library in the block keep hub files below `cache` and, if `offline`, stay off the network.
 
     The libraries read these settings from the environment when they are imported, and from the hub library's constants
-    afterwards, so both are set; both are put back.
+    afterwards, so both are set, and restored afterwards.
     """
     from huggingface_hub import constants
 
@@ -53,9 +53,9 @@ def hub_cache(cache: str | os.PathLike[str] | None, *, offline: bool) -> Iterato
 
 @functools.cache
 def hub_is_reachable(timeout: float = 5.0) -> bool:
-    """Whether a connection to the hub can be opened; asked once a process, before its library tries six times.
+    """Whether a connection to the hub can be opened; checked once per process, since its library would try six times.
 
-    Behind a proxy the answer is yes: only the proxy could tell.
+    Behind a proxy the answer is yes, since only the proxy knows.
     """
     from huggingface_hub import constants
 
@@ -82,7 +82,7 @@ def hub_file(
     revision: str | None = None,
     afresh: bool = False,
 ) -> Path:
-    """Path of a hub file in the cache, downloaded if need be; `afresh` drops what the cache has.
+    """Path of a hub file in the cache, downloaded if need be; `afresh` drops the cached file.
 
     Raises
     ------
@@ -116,13 +116,13 @@ def hub_file(
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         raise HubError(f"the hub has no public repository {repository!r}: check the name, or set HF_TOKEN") from error
-    except Exception as error:  # the hub's HTTP library raises classes of its own
+    except Exception as error:  # the hub's HTTP library raises its own classes
         raise _answered(repository, error) or HubError(no_network(repository, error)) from error
     return Path(path)
 
 
 def _answered(repository: str, error: BaseException | None) -> DownloadError | None:
-    """The error for a server that refused or fell silent, by what caused `error`; None where no server was reached."""
+    """The error for a server that refused or stopped answering, by the cause of `error`; None if none was reached."""
     while error is not None:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(status, int):
@@ -158,7 +158,7 @@ def fetch_tar_set(name: str, cache: str | os.PathLike[str] | None) -> tuple[list
 
     Returns
     -------
-    The tar files in order, and the folder that holds `classnames.txt` and its like.
+    The tar files in order, and the folder with `classnames.txt` and similar files.
 
     Raises
     ------
@@ -181,11 +181,11 @@ def fetch_tar_set(name: str, cache: str | os.PathLike[str] | None) -> tuple[list
 
 
 def _optional_file(repository: str, filename: str, cache: str | os.PathLike[str] | None) -> None:
-    """Download a file that a tar set may do without; where it is known to be absent, the network is not asked."""
+    """Download an optional file of a tar set; if it is known to be absent, the network is not used."""
     from huggingface_hub import try_to_load_from_cache
 
     known = try_to_load_from_cache(repository, filename, cache_dir=cache, repo_type="dataset")
-    if known is not None or not hub_is_reachable():  # a path, or the mark of a file that is known to be absent
+    if known is not None or not hub_is_reachable():  # a path, or the marker of a file that is known to be absent
         return
     with contextlib.suppress(MissingFileError):
         hub_file(repository, filename, cache=cache, kind="dataset")

@@ -24,7 +24,7 @@ DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.flo
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for inference and for gradients by its activations.
+    """A model ready for inference and for gradients with respect to activations.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ def load_from_card(
         raise
     except VlmrankError as error:
         raise FailedPair(str(error)) from error
-    except Exception as error:  # broken weights raise whatever they make the loader stumble over
+    except Exception as error:  # broken weights raise many kinds of errors
         raise FailedPair(f"the weights {card['path']} cannot be loaded: {explain(error)}") from error
     model = model.to(device, DTYPES[precision]).eval().requires_grad_(False)
     return LoadedModel(model, tokenizer, preprocess, model.visual, dict(card))

@@ -1,8 +1,7 @@
 """Check a model's `open_clip_config.json` against an allow list of keys, types and ranges.
 
-OpenCLIP hands parts of `open_clip_config.json` on to other libraries as they are: `tokenizer_kwargs` could make one of
-them run a file of the model's folder, and names in it may lead to other repositories or paths. Nothing reaches OpenCLIP
-that was not checked here.
+OpenCLIP passes parts of `open_clip_config.json` on to other libraries: `tokenizer_kwargs` could make one of them run a
+file of the model's folder, and names may point to other repositories or paths. Nothing reaches OpenCLIP unchecked.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from vlmrank.errors import VlmrankError
 from vlmrank.files import MOST_CONFIG, RefusedFileError, read_text
 
 CONFIG_FILE = "open_clip_config.json"
-REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"  # no path leads out of the hub's cache
+REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"  # no path may leave the hub's cache
 
 
 def _whole(low: int, high: int) -> dict[str, Any]:
@@ -147,7 +146,7 @@ PREPROCESS = _object(
 
 
 class ConfigError(VlmrankError):
-    """A model's configuration that is not used; the message names the file, the key and what is allowed."""
+    """A model's configuration is refused; the message names the file, the key and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def _shown(value: Any) -> str:
 
 
 def check_section(content: Any, schema: Mapping[str, Any], name: str, where: str) -> None:
-    """Refuse a section of a configuration that holds anything else than the schema.
+    """Refuse a section of a configuration that does not match the schema.
 
     Raises
     ------
@@ -232,7 +231,7 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_model_config(path: str | os.PathLike[str]) -> ModelConfig:
-    """Read an `open_clip_config.json` and let through what is known.
+    """Read an `open_clip_config.json` and check it against the allow list.
 
     Raises
     ------

@@ -24,7 +24,7 @@ PRIVATE = (
 
 @contextlib.contextmanager
 def registered(model_cfg: Mapping[str, Any]) -> Iterator[str]:
-    """Register a checked configuration inside the block, so that OpenCLIP reads no file of it; yields its name."""
+    """Register a checked configuration inside the block, so that OpenCLIP reads no file; yields its name."""
     name = f"vlmrank-{secrets.token_hex(8)}"
     factory._MODEL_CONFIGS[name] = deepcopy(dict(model_cfg))
     try:
@@ -35,7 +35,7 @@ def registered(model_cfg: Mapping[str, Any]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def reading(read: Callable[[str], dict[str, Tensor]], *, resize: bool) -> Iterator[None]:
-    """Let OpenCLIP read weights by this function inside the block, and interpolate position embeddings or not."""
+    """Make OpenCLIP read weights through `read` inside the block, and interpolate position embeddings if `resize`."""
     names = ("load_state_dict", "resize_pos_embed", "resize_text_pos_embed")
     before = {name: getattr(factory, name) for name in names}
     factory.load_state_dict = lambda path, **_: read(path)
@@ -49,7 +49,7 @@ def reading(read: Callable[[str], dict[str, Tensor]], *, resize: bool) -> Iterat
 
 
 def converted(model: nn.Module, tensors: Mapping[str, Tensor], *, resize: bool) -> dict[str, Tensor]:
-    """The tensors that OpenCLIP would hand to this model, after its conversions of other layouts."""
+    """The tensors that OpenCLIP would load into this model, after converting other layouts."""
     found: dict[str, Tensor] = {}
     model.load_state_dict = lambda state, **_: found.update(state)  # of this one model
     try:

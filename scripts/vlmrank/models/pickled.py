@@ -1,6 +1,6 @@
 """Inspect a PyTorch weights file without unpickling it: how it is packed, and what its pickle names.
 
-`torch.load(weights_only=True)` runs no code from a file, but it believes what the file says about sizes.
+`torch.load(weights_only=True)` runs no code from a file, but trusts the sizes that the file states.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from vlmrank.errors import VlmrankError
 from vlmrank.files import MOST_TEXT, MOST_WEIGHTS, open_regular, size_of
 
 LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages; then the storages themselves
-GREEDY = {"bytearray"}  # with a number it fills that much memory
+GREEDY = {"bytearray"}  # given a number, it allocates that much memory
 
 
 def check_packing(path: Path) -> None:
-    """Refuse a weights file that becomes larger when it is read.
+    """Refuse a weights file that expands when it is read.
 
-    A file as `torch.save` writes it is a zip archive whose parts are not compressed, or a row of pickles.
+    `torch.save` writes a zip archive without compression, or a sequence of pickles.
 
     Raises
     ------
-    VlmrankError : a TorchScript program; compressed or overlapping parts; a pickle that asks for memory by number.
+    VlmrankError : a TorchScript program; compressed or overlapping parts; a pickle that allocates memory by number.
     """
     with open_regular(path, most=MOST_WEIGHTS) as file:
         try:
@@ -58,7 +58,7 @@ def check_packing(path: Path) -> None:
 
 
 def _check_pickles(file: BinaryIO, path: Path, number: int) -> None:
-    with contextlib.suppress(ValueError):  # where this reader stumbles, torch's stops too, and says why
+    with contextlib.suppress(ValueError):  # where this reader fails, torch's fails too and says why
         for _ in range(number):
             for _, argument, _ in pickletools.genops(file):
                 if isinstance(argument, str) and argument.split(" ")[-1] in GREEDY:

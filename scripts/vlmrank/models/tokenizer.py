@@ -118,7 +118,7 @@ def check_text_tower(repository: str, *, cache: str | os.PathLike[str] | None, o
 
     Raises
     ------
-    VlmrankError : as said, or the file cannot be had.
+    VlmrankError : as said, or the file cannot be downloaded.
     """
     path = hub_file(repository, CONFIG, cache=cache, offline=offline)
     content = read_json_object(path)
@@ -172,7 +172,7 @@ def find_tokenizer(
 
     Raises
     ------
-    VlmrankError : a repository that nobody vouches for, that cannot be had, or that asks for code.
+    VlmrankError : a repository that is not vouched for, cannot be downloaded, or asks for code.
     """
     name = named or text_cfg.get("hf_tokenizer_name")
     if not name:
@@ -211,7 +211,7 @@ def load_tokenizer(
 
     Raises
     ------
-    VlmrankError : it cannot be had, or asks for code.
+    VlmrankError : it cannot be loaded, or asks for code.
     """
     options = {"context_length": text_cfg.get("context_length") or 77, **(text_cfg.get("tokenizer_kwargs") or {})}
     if not source.place:

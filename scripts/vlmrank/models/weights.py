@@ -102,7 +102,7 @@ def find_weights(
 
     Raises
     ------
-    VlmrankError : they are not there, or cannot be had; one line that says what to do.
+    VlmrankError : they do not exist or cannot be downloaded; one line that says what to do.
     """
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
