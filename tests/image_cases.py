@@ -65,6 +65,31 @@ def _(folder):
     return dataset(Path(put(folder / "d", *names)))
 
 
+@case(
+    FOLDERS,
+    "A source's class folder that the class file does not have: the source is left out",
+    SAID,
+    "line 2, path: the class folder … fits no class of … The file has cat, dog. … Until then d is left out.",
+)
+def _(folder):
+    put(folder / "d", "cat/0.png", "zebra/0.png")
+    write(folder, "c.txt", "cat\ndog\n")
+    return datasets(folder, f"{ROWS}d\tsource\tfolder\t@d\t\t@c.txt\n")
+
+
+@case(
+    FOLDERS,
+    "The same among a target's test images: it is ranked without them",
+    SAID,
+    "line 2, test: the class folder … fits no class of … Until then d is ranked without these labels.",
+)
+def _(folder):
+    put(folder / "d", "0.png")
+    put(folder / "e", "zebra/0.png")
+    write(folder, "c.txt", "cat\ndog\n")
+    return datasets(folder, f"{ROWS}d\ttarget\tfolder\t@d\t@e\t@c.txt\ns\tsource\tfolder\t@d\t\t\n")
+
+
 @case(FOLDERS, "An empty `__MACOSX` beside class folders", TAKEN, "datasets d")
 def _(folder):
     put(folder / "d", "cat/0.png", "dog/0.png")
@@ -269,6 +294,18 @@ def _(folder):
 @case(LISTS, "A byte order mark before a quoted header", TAKEN, "0.png=1, 1.png=0")
 def _(folder):
     return listed(folder, '\ufeff"path","label"\n"0.png","dog"\n"1.png","cat"\n', classes=["cat", "dog"])
+
+
+@case(
+    LISTS,
+    "A label that is no class of the class file: the dry run stops",
+    REFUSED,
+    "datasets.tsv, line 2, path: … l.csv, row 2: the label 'zebra' is none of the class names",
+)
+def _(folder):
+    write(folder, "l.csv", "path,label\n0.png,cat\n1.png,zebra\n")
+    write(folder, "c.txt", "cat\ndog\n")
+    return datasets(folder, f"{ROWS}d\tsource\tcsv\t@l.csv\t\t@c.txt\n")
 
 
 @case(LISTS, "A column twice", REFUSED, "has the column 'label' twice")

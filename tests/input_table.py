@@ -91,14 +91,14 @@ def models(folder: Path, text: str | bytes) -> str:
 
 def datasets(folder: Path, text: str | bytes) -> str:
     """Read a datasets sheet, whose paths are relative to the folder, and look at what it names."""
-    from vlmrank.workflow.input_checks import check_inputs
+    from vlmrank.workflow.input_checks import check_inputs, folder_remarks
     from vlmrank.workflow.sheets import read_datasets
 
     text = text.replace("@", f"{folder}/") if isinstance(text, str) else text
     path = write(folder, "datasets.tsv", text)
     rows = read_datasets(path, schema("datasets"))
     check_inputs([], rows, datasets_sheet=path)
-    return "datasets " + ", ".join(row.dataset for row in rows)
+    return "; ".join(["datasets " + ", ".join(row.dataset for row in rows), *folder_remarks(rows, sheet=path)])
 
 
 def classes(folder: Path, text: str | bytes, name: str = "classes.yaml") -> str:
