@@ -8,7 +8,7 @@ import numpy as np
 
 
 def place_by_image(values: np.ndarray, have: Sequence[str], want: Sequence[str]) -> np.ndarray:
-    """Values [..., K] of the images `have` as [..., len(want)], nan where an image is not among them.
+    """Rearrange values [..., K] of the images `have` to [..., len(want)], nan for images not among them.
 
     Examples
     --------

@@ -2,27 +2,27 @@
 
 # Status of a card, a pair and any other result.
 OK, FAILED = "ok", "failed"
-# Status of a model in a ranking that nobody tried, with the reason.
+# Status of a model in a ranking that was not tried, with the reason.
 UNTRIED = "untried"
-# A reason that holds these words is one that the next run tries again (`vlmrank.workflow.again`).
+# The next run tries results again whose reason holds these words (`vlmrank.workflow.again`).
 RUN_AGAIN = "run again"
-# How the reason of a result begins that succeeded without some of its images.
+# Start of the reason of a result that succeeded without some of its images.
 LEFT_OUT = "left out: "
-# With these words, its card is made anew as well.
+# With these words, the card is made anew as well.
 SINCE_PREPARED = "the dataset was prepared"
 SINCE_FETCHED = "the model was fetched"
 
 
 class VlmrankError(Exception):
-    """A mistake in what the user gave: the message is shown alone, without a traceback."""
+    """An error in the user's input: the message is shown without a traceback."""
 
 
 class FailedPair(VlmrankError):
-    """One (model, dataset) pair cannot be computed: it becomes a row with this reason and takes no other pair down."""
+    """One (model, dataset) pair cannot be computed: it becomes a row with this reason; other pairs go on."""
 
 
 def reason_of(error: BaseException) -> str:
-    """What to record of an error that made a result fail; with `RUN_AGAIN` where its cause may be gone by the next run.
+    """The reason to record for an error; with `RUN_AGAIN` if its cause may be gone by the next run.
 
     Examples
     --------

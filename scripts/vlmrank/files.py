@@ -34,7 +34,7 @@ _BLOCK = MIB
 
 
 class RefusedFileError(VlmrankError):
-    """A file that is not read at all: it is no regular file, or larger than anything of its sort.
+    """A file that is not read at all: not a regular file, or too large for its kind.
 
     Attributes
     ----------
@@ -61,18 +61,18 @@ def size_of(number: int) -> str:
 
 
 def open_regular(path: str | os.PathLike[str], *, most: int) -> BinaryIO:
-    """Open a file for reading in binary; never waits for one that has no end or no writer.
+    """Open a file for binary reading; never blocks on a pipe or a device.
 
     Parameters
     ----------
-    most : bytes that a file of its sort may have.
+    most : largest size in bytes.
 
     Raises
     ------
     OSError : missing, not readable, links that lead in a circle.
     RefusedFileError : a folder, pipe, device or socket; larger than `most`.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would be waited for
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a pipe would block
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
@@ -144,7 +144,7 @@ def read_parquet(path: str | os.PathLike[str], *, most: int = MOST_TEXT):
 
 
 def _read(file: BinaryIO, most: int, path: str | os.PathLike[str]) -> bytes:
-    """Read to the end in pieces, since neither a size on disk nor a packed size says where the end is."""
+    """Read to the end in pieces, since neither the size on disk nor a packed size is reliable."""
     parts, size = [], 0
     while part := file.read(min(_BLOCK, most + 1 - size)):
         parts.append(part)
@@ -155,7 +155,7 @@ def _read(file: BinaryIO, most: int, path: str | os.PathLike[str]) -> bytes:
 
 
 class CappedReader:
-    """A binary file that refuses a single read of more than `most` bytes: for parsers that believe what a header says.
+    """A binary file that refuses a single read of more than `most` bytes, for parsers that trust sizes in headers.
 
     Raises
     ------

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SLACK = 0.02  # above chance, at least, that still counts as chance
-DEVIATIONS = 3  # standard deviations of a guesser's accuracy on the test images
-LEAST = 2  # sources, and other models, that it takes
+SLACK = 0.02  # accuracy above chance that always still counts as chance
+DEVIATIONS = 3  # standard deviations of a random guesser's accuracy on the test images
+LEAST = 2  # sources, and other models, that are needed
 
 
 def near_chance(accuracy: np.ndarray, classes: Sequence[int], images: np.ndarray) -> list[str]:
-    r"""Find models that guess where others see: a wrong tag, tokenizer or preprocessing looks like this.
+    r"""Find models at chance where others are not: a sign of a wrong tag, tokenizer or preprocessing.
 
     On a source of C classes and n test images a guesser's accuracy is 1/C, with the standard deviation
-    sqrt(1/C (1 - 1/C) / n). An accuracy is at chance up to the bound b = 1/C + max(0.02, 3 deviations). A source tells
-    something about a model if the median of the others lies above 1/C + 2 (b - 1/C).
+    sqrt(1/C (1 - 1/C) / n). An accuracy is at chance up to the bound b = 1/C + max(0.02, 3 deviations). A source is
+    informative about a model if the median of the others is above 1/C + 2 (b - 1/C).
 
     Parameters
     ----------
@@ -26,8 +26,7 @@ def near_chance(accuracy: np.ndarray, classes: Sequence[int], images: np.ndarray
 
     Returns
     -------
-    A warning for each model, empty for those that are at chance on fewer than all sources that tell something, or where
-    fewer than two do.
+    A warning for each model that is at chance on all of at least two informative sources; else an empty text.
 
     Examples
     --------

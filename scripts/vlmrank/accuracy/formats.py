@@ -20,9 +20,9 @@ from vlmrank.textfile import read_text
 FORMATS = ("own", "openclip", "clip-benchmark", "lovm", "swab")
 MODEL, DATASET = "model", "dataset"
 NOT_DATASETS = ("params (M)", "FLOPs (B)")  # of OpenCLIP's table, beside its averages
-# What benchmarks list among their datasets that is not classification with one label per image.
+# Datasets in benchmarks that are not classification with one label per image.
 OTHER_TASKS = re.compile(r"flickr\d*k?|mscoco.*|.*captions.*|.*retrieval.*|winogavil|.*multilabel.*|sugarcrepe.*")
-ZERO_MODELS, ZERO_SHARE = 3, 0.1  # exact zeros of this many models and this share are a run that failed
+ZERO_MODELS, ZERO_SHARE = 3, 0.1  # exact zeros of this many models and this share mean a failed run
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Table:
 
     Attributes
     ----------
-    rows : columns model, dataset, acc1 (0..1), n (nan: not told); the index is the line in the file.
-    left_out : (kind, name, number of rows, reason) of what was not taken.
+    rows : columns model, dataset, acc1 (0..1), n (nan: unknown); the index is the line in the file.
+    left_out : (kind, name, number of rows, reason) of what was left out.
     """
 
     rows: pd.DataFrame
@@ -40,13 +40,13 @@ class Table:
 
 
 def read_cells(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """The cells of a CSV, TSV or Parquet file as they are; the index is the line (Parquet: the row, from 1 on).
+    """The raw cells of a CSV, TSV or Parquet file; the index is the line (Parquet: the row, from 1).
 
-    Commas, tabs or semicolons, whichever the header has. Empty cells at the end of a row are nothing.
+    The separator (comma, tab or semicolon) is that of the header. Empty cells at the end of a row are ignored.
 
     Raises
     ------
-    VlmrankError : not readable, a column twice, a row with more or fewer cells than the header, an open quote.
+    VlmrankError : not readable, a duplicate column, a row with more or fewer cells than the header, an open quote.
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -95,7 +95,7 @@ def need_columns(table: pd.DataFrame, columns: Iterable[str], path: object, kind
 
 
 def texts(cells: pd.Series) -> pd.Series:
-    """Cells as text, without blanks around; what stands for nothing is empty."""
+    """Cells as stripped text; markers of missing values become empty."""
     return cells.map(lambda value: "" if pd.isna(value) or value in ("nan", "NaN") else str(value).strip())
 
 
@@ -104,7 +104,7 @@ def numbers(cells: pd.Series, where: pd.Series, path: object, column: str) -> pd
 
     Raises
     ------
-    VlmrankError : a cell is no number; with its line.
+    VlmrankError : a cell is not a number; with its line.
     """
     text = texts(cells)
     found = pd.to_numeric(text, errors="coerce")
@@ -137,7 +137,7 @@ def _plain(text: object) -> str:
 
 
 def _filter(table: pd.DataFrame, keep: pd.Series, kind: str, column: str, reason: str, left: list) -> pd.DataFrame:
-    """The rows to keep; the others are counted by what they have in the column."""
+    """The rows to keep; the others are counted by their value in the column."""
     keep = keep.astype(bool)  # an empty one is of no type
     for value, count in texts(table[column])[~keep].value_counts(sort=False).items():
         left.append((kind, value or "(empty)", int(count), reason))
@@ -200,11 +200,12 @@ def parse_table(path: str | os.PathLike[str], format: str = "own", *, datasets: 
 
     Parameters
     ----------
-    datasets : the table's names of the datasets that are asked for, whose values alone need be right; None for all.
+    datasets : the table's names of the wanted datasets, whose values are checked; None for all.
 
     Raises
     ------
-    VlmrankError : the file is not there or not of this format; no row is left; a value is no accuracy from 0 to 1.
+    VlmrankError : the file does not exist or is not of this format; no row is left; a value is not an accuracy from 0
+        to 1.
     """
     if format not in FORMATS:
         raise VlmrankError(f"{path}: the format {format!r} is none of {', '.join(FORMATS)}")
@@ -231,7 +232,7 @@ def parse_table(path: str | os.PathLike[str], format: str = "own", *, datasets: 
 
 
 def _without_zeros(rows: pd.DataFrame, left: list[tuple[str, str, int, str]]) -> Table:
-    """Take exact zeros of several models on one dataset as unknown, and tell of other values that repeat."""
+    """Treat exact zeros of several models on one dataset as unknown, and report other repeated values."""
     dropped = pd.Series(False, index=range(len(rows)))
     rows = rows.reset_index(drop=True)
     for dataset, values in rows.groupby("dataset", sort=False)["acc1"]:
@@ -254,11 +255,12 @@ def read_table(path: str | os.PathLike[str], format: str = "own") -> pd.DataFram
 
 
 def read_class_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table of accuracies a class: columns model, dataset, class, acc1 and n, the first three as text.
+    """Read a table of accuracies per class: columns model, dataset, class, acc1 and n, the first three as text.
 
     Raises
     ------
-    VlmrankError : as `read_cells`; a column is missing; a value is no accuracy from 0 to 1, or no number of images.
+    VlmrankError : as `read_cells`; a column is missing; a value is not an accuracy from 0 to 1, or not a number of
+        images.
     """
     cells = read_cells(path)
     need_columns(cells, ["model", "dataset", "class", "acc1", "n"], path, "accuracies a class")

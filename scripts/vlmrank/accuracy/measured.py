@@ -27,9 +27,9 @@ class Accuracy:
     Attributes
     ----------
     acc1, acc5 : share of images whose class is the first, or among the first five; acc5 needs five classes.
-    mean_per_class_recall : mean of the classes' own shares, over the classes that have an image.
+    mean_per_class_recall : mean accuracy of the classes that have an image.
     n : N.
-    per_class : class -> (share, number of images), of the classes that have an image.
+    per_class : class -> (accuracy, number of images), for classes that have an image.
     """
 
     acc1: float | None = None
@@ -80,7 +80,8 @@ def measure_accuracy(
 ) -> dict[str, Any]:
     """Measure one loaded model's zero-shot accuracy on the labelled images of a dataset card.
 
-    The class whose text embedding (mean over the templates) has the largest cosine with the image's embedding.
+    The prediction is the class whose text embedding (mean over the templates) has the largest cosine with the image's
+    embedding.
 
     Parameters
     ----------
@@ -93,11 +94,11 @@ def measure_accuracy(
     Returns
     -------
     acc1, acc5, mean_per_class_recall, n, per_class {class: [acc, n]}, failed_images [{id, reason}], seconds, status,
-    reason, ready for JSON. Images that cannot be decoded are named and left out.
+    reason, ready for JSON. Images that cannot be decoded are listed and left out.
 
     Raises
     ------
-    FailedPair : an image is not the one that the card was written for.
+    FailedPair : an image has changed since the card was written.
     """
     import torch
     import torch.nn.functional as F
@@ -142,7 +143,7 @@ def measure_accuracy(
 
 
 def failed_result(reason: str, identity: str = "", *, status: str = FAILED) -> dict[str, Any]:
-    """The result of a measurement that could not be made, or need not be."""
+    """The result of a measurement that failed, or was not needed."""
     return result_of(Accuracy(), [], time.perf_counter(), status, reason, identity)
 
 
@@ -165,16 +166,16 @@ def result_of(
 
 
 def lost_for_now(result: Mapping[str, Any]) -> list[str]:
-    """A line for each image that this result lacks and another run may have."""
+    """One line per image that this result lacks but another run may have."""
     failed = result.get("failed_images") or []
     return [f"image {one['id']}: {one['reason']}" for one in failed if RUN_AGAIN in one["reason"]]
 
 
 def judge(result: Mapping[str, Any], card: Mapping[str, Any], *, max_lost: float) -> tuple[str, str]:
-    """Status and reason of a measured accuracy, once it is asked what of the labelled images was used.
+    """Status and reason of a measured accuracy, by how many labelled images were used.
 
-    An accuracy on what is left of a test set is no accuracy of the task: it fails where more than `max_lost` of the
-    images, or all images of a class, could not be read. What it may lose is said.
+    An accuracy on a small rest of a test set is not that of the task: the measurement fails if more than `max_lost` of
+    the images, or all images of a class, could not be read. Smaller losses are reported.
 
     Parameters
     ----------

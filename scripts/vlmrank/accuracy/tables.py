@@ -28,8 +28,8 @@ class Published:
 
     Attributes
     ----------
-    accuracy : columns model, dataset, acc1 (0..1), n (nan: not told), origin (the table's file name).
-    unmatched : what was not taken: columns table, kind (`model`, `dataset`, `cell`, `task`, ...), name, rows, reason.
+    accuracy : columns model, dataset, acc1 (0..1), n (nan: unknown), origin (the table's file name).
+    unmatched : what was left out: columns table, kind (`model`, `dataset`, `cell`, `task`, ...), name, rows, reason.
     """
 
     accuracy: pd.DataFrame
@@ -37,15 +37,15 @@ class Published:
 
 
 def local_tables(tables: Sequence[Mapping[str, str]], folder: str) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """Where tables that are given by an address (`https://...`) are kept.
+    """Local paths of tables, and downloads of those given by URL (`https://...`).
 
     Returns
     -------
-    The tables with every path on this machine, and file name -> address of those that are to be downloaded to `folder`.
+    The tables with local paths, and file name -> URL of those to be downloaded to `folder`.
 
     Raises
     ------
-    VlmrankError : two addresses have the same file name.
+    VlmrankError : two URLs have the same file name.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def read_names(path: str | os.PathLike[str]) -> dict[tuple[str, str], str]:
 def _match(
     rows: pd.DataFrame, kind: str, known: Sequence[str], names: Mapping[tuple[str, str], str], origin: str
 ) -> tuple[pd.Series, list[tuple[Any, ...]]]:
-    """Names of the sheet for a column of the table (None: no match), and what matched nothing."""
+    """Names in the sheet for a column of the table (None: no match), and the unmatched names."""
     here, lost, matched = set(known), [], {}
     for name, count in rows[kind].value_counts(sort=False).items():
         mapped = names.get((kind, name), name)
@@ -129,7 +129,7 @@ def match_table(
     origin: str,
     left_out: Sequence[tuple[str, str, int, str]] = (),
 ) -> Published:
-    """Give the rows of a table the names of the sheets: equal names, or those of the name map, and nothing else.
+    """Give the rows of a table the names of the sheets: equal names or those of the name map, nothing else.
 
     Two different values for one model and dataset are both dropped and listed; `left_out` of a `Table` is listed too.
     """
@@ -161,7 +161,7 @@ def read_tables(
     datasets: Sequence[str],
     names: str | os.PathLike[str] | None = None,
 ) -> Published:
-    """Read several tables and match them to the sheets; the first table that has a pair gives its value.
+    """Read several tables and match them to the sheets; for each pair the first table that has it counts.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def read_classes(
     datasets: Sequence[str],
     names: str | os.PathLike[str] | None = None,
 ) -> Published:
-    """Read a table of accuracies a class and match it to the sheets, as `read_tables` does.
+    """Read a table of accuracies per class and match it to the sheets, as `read_tables` does.
 
     Returns
     -------
@@ -227,13 +227,13 @@ def check_tables(
     per_class: str | None = None,
     alone: bool = False,
 ) -> None:
-    """Read the tables that are on this machine before anything runs.
+    """Read the local tables before anything runs.
 
     Parameters
     ----------
-    tables, names, per_class : of the configuration; a table that is not there yet is an address.
+    tables, names, per_class : of the configuration; a table that does not exist yet is a URL.
     models, sources : names in the sheets.
-    alone : whether no accuracy is measured, so that the tables must give one.
+    alone : whether no accuracy is measured, so that the tables must provide some.
 
     Raises
     ------

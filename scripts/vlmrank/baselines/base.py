@@ -1,8 +1,8 @@
 """The interface of a ranking method: its inputs (`View`), and the evidence that they are taken from.
 
-A method scores the zoo for one target. It says in data (`Method.looks_at`) what it looks at, and the `View` it is given
-refuses everything else: a method that sees no labels cannot see them by accident. M models, T datasets, S sources of a
-target, D draws of the target's images, C_t classes of dataset t.
+A method scores the zoo for one target. It declares its inputs (`Method.looks_at`), and its `View` refuses everything
+else, so a method cannot see labels by accident. M models, T datasets, S sources of a target, D draws of the target's
+images, C_t classes of dataset t.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Unavailable(VlmrankError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a run knows about a zoo; a method sees the part that its `View` lets through.
+    """All that a run knows about a zoo; a method sees the part that its `View` allows.
 
     Attributes
     ----------
     models, datasets : M and T names.
     accuracy : float64 [M, T], true top-1 accuracies in 0..1, nan where unknown.
     images : float64 [M, T], number of test images behind each accuracy, nan where unknown.
-    domain : T texts, empty where unknown: a dataset without a domain is a domain of its own.
-    group : T texts, or nothing; datasets of one group are siblings: they share pictures. Empty: no siblings.
+    domain : T texts, empty where unknown: a dataset without a domain is its own domain.
+    group : T texts, or nothing; datasets of one group are siblings, which share pictures. Empty: no siblings.
     parameters : float64 [M], number of parameters of each model, nan where unknown.
     published : float64 [M], average rank of each model in the published accuracies that the package ships, nan where
         unknown; looked at where no source has an accuracy.
@@ -83,23 +83,23 @@ class Evidence:
     _found: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, key: object, compute: Callable[[], Any]) -> Any:
-        """What `compute` gave when it was first asked for under this key."""
+        """The result of `compute`, computed once per key."""
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
 
     @property
     def draws(self) -> int:
-        """Number of draws of the target's images; 1 where no method looks at images."""
+        """Number of draws of the target's images; 1 if no method uses images."""
         arrays = [*self.statistics.values(), *self.divergence.values(), *self.labelled.values()]
         return max((len(array) for array in arrays), default=1)
 
     def domain_of(self, dataset: int) -> str:
-        """Domain of a dataset; its own name where none is known."""
+        """Domain of a dataset; its own name if unknown."""
         return (self.domain[dataset] if len(self.domain) else "") or f"only {self.datasets[dataset]}"
 
     def are_siblings(self, dataset: int, other: int) -> bool:
-        """Whether two datasets share pictures, so that neither may serve the other as a source."""
+        """Whether two datasets share pictures, so that neither may be a source of the other."""
         return bool(len(self.group) and self.group[dataset] and self.group[dataset] == self.group[other])
 
 
@@ -112,8 +112,8 @@ class View:
 
     Raises
     ------
-    PermissionError : the method looks at something that it did not declare.
-    Unavailable : it declared it, but this run has not gathered it.
+    PermissionError : the method uses something that it did not declare.
+    Unavailable : it was declared, but this run has not gathered it.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class View:
 
     @property
     def random(self) -> np.random.Generator:
-        """A generator that depends on the seed and the target's name only, so that further datasets change nothing."""
+        """A generator that depends only on the seed and the target's name, so that further datasets change nothing."""
         name = hashlib.sha256(self._evidence.datasets[self.target].encode()).digest()
         return np.random.default_rng([self.seed, int.from_bytes(name[:8], "big")])
 
@@ -164,7 +164,7 @@ class View:
 
     @property
     def standing(self) -> np.ndarray:
-        """[M], average rank over the sources; without a source by published accuracies; where none is known, zeros."""
+        """[M], average rank over the sources; without sources, over published accuracies; if none is known, zeros."""
         self._check(SOURCE_ACCURACIES)
         if len(self.sources):
             return average_ranks(self.source_accuracy)
@@ -318,7 +318,7 @@ class Method:
 
 
 def known_mean(values: np.ndarray, axis: int = 1) -> np.ndarray:
-    """Mean over the values that are not nan; nan where there is none, without a warning."""
+    """Mean over the values that are not nan; nan if there is none, without a warning."""
     known = np.isfinite(values)
     count = known.sum(axis=axis)
     total = np.where(known, values, 0.0).sum(axis=axis)

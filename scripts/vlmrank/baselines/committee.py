@@ -55,7 +55,7 @@ def dawid_skene(labels: np.ndarray, classes: int, *, iterations: int = 100, tole
     ----------
     labels : int [M, K], predicted classes.
     classes : C; classes that no model predicts have no posterior mass.
-    iterations, tolerance : the iteration ends when the evidence lower bound gains less than `tolerance` a label.
+    iterations, tolerance : the iteration ends when the evidence lower bound gains less than `tolerance` per label.
 
     References
     ----------
@@ -89,12 +89,12 @@ def _joint(index: np.ndarray, posterior: np.ndarray) -> np.ndarray:
 
 
 def labelling_free_comparison(labels: np.ndarray, classes: int, *, tolerance: float = 1e-5) -> np.ndarray:
-    """LaF: ability of each model, where an image is the easier the more models agree on it.
+    """LaF: ability of each model; an image is easier the more models agree on it.
 
     Model m is right on image k with probability s(a_m exp(b_k)), s the logistic function, and errs evenly over the
     other C - 1 classes; a_m and b_k have normal priors of unit variance around the model's agreement with the majority
     vote and the share of models in that majority. Expectation maximisation; the maximisation is by conjugate gradients.
-    Images on which all models agree are left out, as they say nothing about an order.
+    Images on which all models agree are left out, since they carry no information about the order.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def labelling_free_comparison(labels: np.ndarray, classes: int, *, tolerance: fl
 
     Returns
     -------
-    [M], a_m; all alike where no image divides the models.
+    [M], a_m; all equal if the models agree on every image.
 
     References
     ----------

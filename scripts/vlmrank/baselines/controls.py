@@ -33,7 +33,7 @@ def noise_ceiling(view: View) -> np.ndarray:
     """[100, M] the truth measured a second time on as many images: Binomial(n, accuracy) / n.
 
     The true accuracy is itself measured on n images: no method can be expected to agree with it better than a second
-    measurement does.
+    measurement.
     """
     accuracy = view.true_accuracy
     known = np.isfinite(accuracy) & np.isfinite(view.test_images)
@@ -46,7 +46,7 @@ def noise_ceiling(view: View) -> np.ndarray:
 def oracle_weights(view: View) -> np.ndarray:
     """[M] source ranks weighted by max(0, Spearman correlation with the truth) ** 4, over the models known on both.
 
-    How far weights of the sources, the same for all models, can go if the similarity of the tasks is known.
+    Upper bound for source weights common to all models, if the similarity of the tasks were known.
     """
     sources, truth = percentile_ranks(view.source_accuracy), view.true_accuracy
     weights = np.zeros(sources.shape[1])

@@ -1,6 +1,6 @@
 """Peers that estimate accuracy on the target from unlabelled predictions and known accuracies.
 
-Each source gives an estimate; the mean over the sources stands. M models, S sources, K images, C classes.
+Each source gives an estimate; the score is the mean over the sources. M models, S sources, K images, C classes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def max_confidence(logits: np.ndarray) -> np.ndarray:
 
 
 def negative_entropy(logits: np.ndarray) -> np.ndarray:
-    """[K], sum of p log p over log C, in [-1, 0], so that datasets of many and of few classes compare."""
+    """[K], sum of p log p over log C, in [-1, 0], so that datasets of many and of few classes are comparable."""
     values = softmax(np.asarray(logits, np.float64), axis=1)
     entropy = (values * np.log(np.maximum(values, 1e-300))).sum(axis=1)
     return entropy / np.log(max(values.shape[1], 2))
@@ -30,8 +30,8 @@ def thresholded_confidence(*, source: np.ndarray, accuracy: float, target: np.nd
     """ATC: share of the target's images whose score is above the threshold that the source's share of errors sets.
 
     The threshold t is the quantile of the source's scores at the error, so that as many of its images score below t as
-    are wrong; the estimate is the share of the target's scores >= t. The accuracy of the source is all that it takes:
-    which of its images are wrong does not matter.
+    are wrong; the estimate is the share of the target's scores >= t. Only the accuracy on the source is needed, not
+    which of its images are wrong.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def thresholded_confidence(*, source: np.ndarray, accuracy: float, target: np.nd
 
 
 def difference_of_confidences(*, source: np.ndarray, accuracy: float, target: np.ndarray) -> float:
-    """DoC: accuracy on the source minus the fall of the mean confidence, acc_s - (mean source - mean target).
+    """DoC: accuracy on the source minus the drop of the mean confidence, acc_s - (mean source - mean target).
 
     References
     ----------

@@ -8,7 +8,7 @@ import numpy as np
 
 from vlmrank.baselines.base import TARGET_IMAGES, Method, View
 
-# Sign that makes a higher value the better one, and title.
+# Sign that makes higher values better, and title.
 STATISTICS = {
     "mutual_information": (1.0, "mutual information of the predictions"),
     "confidence": (1.0, "mean confidence of the predictions"),

@@ -14,10 +14,10 @@ def average_rank(view: View) -> np.ndarray:
 
 
 def reference_accuracy(view: View) -> np.ndarray:
-    """[M] accuracy on the broadest source, as one takes a model by its ImageNet accuracy.
+    """[M] accuracy on the broadest source, as models are commonly chosen by ImageNet accuracy.
 
-    The broadest source is the one with most classes; where class names are unknown, the one whose ranking agrees best
-    with the average rank is the nearest to a general benchmark.
+    The broadest source is the one with most classes; if class names are unknown, the one whose ranking agrees best with
+    the average rank.
     """
     accuracy = view.source_accuracy
     if view.class_counts.any():

@@ -1,7 +1,7 @@
 """A small zoo of trained models and small drawn tasks, to try everything offline.
 
-Nothing else in the package knows this one: what it writes are ordinary OpenCLIP folders and ordinary image folders.
-This module holds the names alone and imports nothing heavy, so that a workflow can list the files before they exist.
+No other room imports this one: it writes ordinary OpenCLIP folders and image folders. This module holds only names and
+imports nothing heavy, so that a workflow can list the files before they exist.
 """
 
 TASKS = (

@@ -105,7 +105,7 @@ class Prompts:
 
 @torch.no_grad()
 def ease(visual: nn.Module) -> None:
-    """Give a vision transformer a start from which it learns in a minute.
+    """Initialise a vision transformer so that it learns within a minute.
 
     Its patch embedding begins as the lowest cosines of brightness and of two colour contrasts, its positional embedding
     as sines and cosines of row and column, and its residual branches are made smaller.

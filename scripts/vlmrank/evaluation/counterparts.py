@@ -29,13 +29,13 @@ def importance_of(
     importance = np.full((len(tasks), len(prior)), np.nan)
     for index, task in enumerate(tasks):
         if task is not None:
-            with contextlib.suppress(AlignmentError):  # the stage that aligns says so
+            with contextlib.suppress(AlignmentError):  # the alignment stage reports it
                 importance[index] = align_blocks(task.block_mass, prior, epsilon=epsilon, rho=float(rho)).importance
     return importance
 
 
 def aligned(tasks: Sequence[Representation | None], importance: np.ndarray) -> list[Representation | None]:
-    """The representations that have an importance."""
+    """The representations for which an importance is known."""
     known = np.isfinite(importance).all(axis=1) & (importance.shape[1] > 0)
     return [task if there else None for task, there in zip(tasks, known, strict=True)]
 
@@ -94,13 +94,13 @@ def embedding_divergence(embeddings: Sequence[np.ndarray | None]) -> np.ndarray:
 def divergences_of(
     tasks: Sequence[Representation | None], importance: np.ndarray, dcd: np.ndarray | None = None, **divergence: Any
 ) -> dict[str, np.ndarray]:
-    """DCD and its counterparts [T, T] on the same representation; all nan where no dataset is there.
+    """DCD and its counterparts [T, T] on the same representation; all nan if no dataset is available.
 
     Parameters
     ----------
     tasks : T representations of one model, None for a failed pair.
     importance : [T, B], as `importance_of` gives it.
-    dcd : where it is known already.
+    dcd : if known already.
     divergence : settings of `vlmrank.divergence.directional_conductance_divergence`.
     """
     dcd = dcd_of(tasks, importance, **divergence) if dcd is None else dcd

@@ -1,8 +1,9 @@
 """Evaluate by leave-one-dataset-out: each dataset in turn is the target, and every method ranks the zoo for it.
 
-Leave one dataset out: the sources are all other datasets but its siblings, which share its pictures. Leave one domain
-out: those of the target's domain go as well. A metric of a method on a target is the mean over the draws of the
-target's images. Intervals resample whole domains, since tasks of one domain resemble each other. M models, T datasets.
+Leave one dataset out: the sources are all other datasets except its siblings, which share its pictures. Leave one
+domain out: datasets of the target's domain are left out too. A metric of a method on a target is the mean over the
+draws of the target's images. Intervals resample whole domains, since tasks of one domain resemble each other. M models,
+T datasets.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vlmrank.baselines import vlmrank_method as ours
 from vlmrank.baselines.base import SOURCE_ACCURACIES, SOURCE_IMAGES, Evidence, Method, Unavailable, View
 
 PROTOCOLS = ("dataset", "domain", "siblings")
-CLUSTERS = 5  # fewer domains than these cannot be resampled; the tasks themselves are
+CLUSTERS = 5  # with fewer domains than this the tasks themselves are resampled
 METRICS: Mapping[str, Callable[..., float]] = {
     "ndcg_at_5": functools.partial(metrics.ndcg_at_k_score, k=5),
     "ndcg_at_10": functools.partial(metrics.ndcg_at_k_score, k=10),
@@ -43,7 +44,7 @@ class Evaluation:
     ----------
     metrics : columns method, target, metric, value.
     left_out : method -> why this run could not score it on any target.
-    scores : method -> float64 [R, M, T], one score a try, model and target; nan where a target was not scored.
+    scores : method -> float64 [R, M, T], one score per try, model and target; nan where a target was not scored.
     """
 
     metrics: pd.DataFrame
@@ -108,10 +109,10 @@ def evaluate_methods(
     draws: int | None = None,
     targets: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Score every method on every target that has at least one source, and compare where two accuracies are known.
+    """Score every method on every target with at least one source; compute metrics if two accuracies are known.
 
-    Targets of unknown truth are scored by the methods that see neither labels nor truth; where no accuracy is known at
-    all, without a source.
+    Targets without known accuracies are scored by the methods that see neither labels nor truth; if no accuracy is
+    known at all, without a source.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def evaluate_methods(
     methods : to be compared.
     protocol : what is left out of the sources, as in `sources_of`.
     seed : of the methods that draw at random.
-    draws : only the first so many draws of the images; all by default.
+    draws : number of draws of the images to use; all by default.
     targets : only these datasets, by index; all by default.
     """
     available = min(evidence.draws, draws or evidence.draws)
@@ -155,7 +156,7 @@ def evaluate_methods(
 def score_parts(
     evidence: Evidence, methods: Sequence[Method], targets: Sequence[int], *, seed: int = 0
 ) -> dict[str, dict[str, np.ndarray]]:
-    """What each method's score is the sum of, for methods that need no labels; the first draw of the images.
+    """The parts whose sum is each method's score, for methods that need no labels; first draw of the images.
 
     Returns
     -------
@@ -189,9 +190,9 @@ def _by_target(scored: Mapping[int, np.ndarray], datasets: int) -> np.ndarray:
 def evaluate_protocol(
     evidence: Evidence, methods: Sequence[Method], known: Evaluation, *, protocol: str, seed: int = 0
 ) -> pd.DataFrame:
-    """Metrics under another protocol; what cannot differ from `known`, of the protocol `dataset`, is taken from there.
+    """Metrics under another protocol; values that cannot differ from `known` (protocol `dataset`) are reused.
 
-    That is every method that looks at no source, and every target whose sources stay the same.
+    Those are methods that use no source, and targets whose sources stay the same.
     """
     changed, emptied = [], []
     for target, dataset in enumerate(evidence.datasets):
@@ -223,7 +224,7 @@ def evaluate_variants(
     ----------
     evidence : with a divergence `dcd[name]` for each variant that changes more than the ranking.
     variants : name -> settings that differ.
-    draws : the first so many draws of the images, those for which the variants were computed.
+    draws : number of draws for which the variants were computed.
     settings : of the run, as in `vlmrank.baselines.vlmrank_method.variant`.
 
     Returns
@@ -240,15 +241,15 @@ def evaluate_variants(
 
 @functools.lru_cache(maxsize=8)
 def _resamples(count: int, bootstrap: int, seed: int) -> np.ndarray:
-    """[bootstrap, count], how often each is drawn; the same for all methods, so that differences are paired."""
+    """[bootstrap, count], how often each is drawn; equal for all methods, so that differences are paired."""
     generator = np.random.default_rng(seed)
     return generator.multinomial(count, np.full(count, 1.0 / count), size=bootstrap).astype(np.float64)
 
 
 def clusters_of(targets: Sequence[str], domains: Mapping[str, str] | None) -> np.ndarray:
-    """[T] number of the cluster that each target is resampled with: its domain, or itself where none is known.
+    """[T] cluster that each target is resampled with: its domain, or itself if unknown.
 
-    With fewer than `CLUSTERS` clusters each target is one of its own: so few cannot be resampled.
+    With fewer than `CLUSTERS` clusters each target is its own cluster, since so few cannot be resampled.
     """
     names = [(domains or {}).get(target) or f"only {target}" for target in targets]
     clusters = np.unique(names, return_inverse=True)[1] if names else np.empty(0, int)
@@ -341,7 +342,7 @@ def differences(
 ) -> pd.DataFrame:
     """Paired differences over the targets of each of `methods` against every other method.
 
-    A positive mean says that the method is better than the reference, whatever the metric's direction. The other
+    A positive mean says that the method is better than the reference, for metrics of either direction. The other
     arguments are those of `summarise`.
 
     Returns

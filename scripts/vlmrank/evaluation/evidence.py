@@ -101,7 +101,7 @@ def _stack(evidences: Sequence[ModelEvidence], group: str, axis: int = 1) -> dic
 
 
 def table_of(accuracy: pd.DataFrame, models: Sequence[str], datasets: Sequence[str], column: str) -> np.ndarray:
-    """[M, T] of one column of an accuracy table, nan where there is no row; of several rows the first counts."""
+    """[M, T] of one column of an accuracy table, nan where there is no row; the first of several rows counts."""
     table = accuracy.drop_duplicates(["model", "dataset"]).pivot(index="model", columns="dataset", values=column)
     return table.reindex(index=list(models), columns=list(datasets)).to_numpy(np.float64)
 

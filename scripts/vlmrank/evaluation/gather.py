@@ -76,10 +76,10 @@ class Draws:
     Attributes
     ----------
     images : images of a draw, of the attributed and of the predicted ones; None for all.
-    draws : number of draws; they are all alike where `images` is None.
+    draws : number of draws; all equal if `images` is None.
     seed : of the draws.
     variants : name -> settings that replace these (`alignment`, `divergence`, `images`), for ablations.
-    variant_draws : variants are computed for the first so many draws.
+    variant_draws : number of draws for which variants are computed.
     """
 
     images: int | None = None
@@ -106,7 +106,7 @@ def gather_evidence(
     draws : of the images.
     sources : names of the datasets that are sources.
     alignment, divergence : settings, as in `importance_of` and `divergences_of`.
-    known : what was computed of all images with the same settings; it is taken, by the names of the datasets.
+    known : results on all images with the same settings, to be reused by dataset name.
     """
     whole = _by_name(known, list(pairs)) if known is not None and draws.images is None else None
     gathering = _Gathering(pairs, draws, [name in set(sources) for name in pairs], alignment, divergence, whole)
@@ -200,7 +200,7 @@ def add_peers(
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> ModelEvidence:
-    """The evidence with what peers look at: scores from labelled images, and features of the class texts.
+    """Add what peers use: scores from labelled images, and features of the class texts.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def draw_halves(models: int, halves: int, seed: int = 0) -> np.ndarray:
 
 
 def _places(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each entry of each row, how many are above it and how many are level with it, itself included."""
+    """For each entry of each row, how many are above it, and how many are equal to it (itself included)."""
     above = rankdata(-score, method="min", axis=1) - 1
     return above, rankdata(-score, method="max", axis=1) - above
 
@@ -114,7 +114,7 @@ def metric_on_halves(
     ----------
     scores : [R, M, T]. truth : [M, T]. halves : int [H, M'].
     metric : name in `METRICS`.
-    tries : the first so many tries; all by default.
+    tries : number of tries to use; all by default.
 
     Returns
     -------
