@@ -236,7 +236,7 @@ def test_an_image_without_conductance_is_predicted_all_the_same(tiny, tmp_path):
 
 
 def test_batch_and_threads_change_the_divergence_by_rounding_alone(tiny):
-    """docs/output.md, "What is the same twice": DCD to 1e-4 of its largest value, and bitwise with nothing changed."""
+    """docs/output.md, "Reproducibility": DCD to 1e-4 of its largest value, and bitwise with nothing changed."""
     rng = np.random.default_rng(1)
     noise = [[Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(5)] for _ in range(4)]
 
@@ -306,7 +306,7 @@ def test_blocks_that_only_look_piecewise_linear_fall_back(tiny, caplog):
 
 @pytest.mark.parametrize(("threads", "batch"), [(2, "auto"), (1, 1)])
 def test_threads_and_batch_move_the_last_digits_alone(tiny, threads, batch):
-    """docs/output.md, "What is the same twice": 4e-6 of a block's largest value, 1e-4 of the largest divergence."""
+    """docs/output.md, "Reproducibility": 4e-6 of a block's largest value, 1e-4 of the largest divergence."""
 
     def computed(threads, batch):
         torch.set_num_threads(threads)

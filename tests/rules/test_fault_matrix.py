@@ -269,7 +269,7 @@ def test_two_runs_on_one_store(prepared, calm, tmp_path):
 
 @asked_for
 def test_neither_cores_nor_datasets_per_job_change_a_byte(prepared, calm, tmp_path):
-    """docs/output.md, "What is the same twice": not only the ranking, but every array that it comes from."""
+    """docs/output.md, "Reproducibility": not only the ranking, but every array that it comes from."""
     run = Run(tmp_path / "run", prepared)
     run.configure(conductance={"points": 4, "device": "cpu", "datasets_per_job": 1})
     run.run(0, "--cores", "2")

@@ -17,7 +17,7 @@ PAGE = (ROOT / "docs" / "security.md").read_text()
 
 
 def test_the_limits_are_those_of_the_code():
-    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]+ \|$", PAGE.split("## Files without an end")[1], re.M))
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]+ \|$", PAGE.split("## Size limits")[1], re.M))
     assert rows["a model's configuration"] == size_of(files.MOST_CONFIG)
     assert rows["a sheet, list, table or vocabulary, unpacked"] == size_of(files.MOST_TEXT)
     assert rows["an image, also inside a tar"] == size_of(files.MOST_IMAGE)
