@@ -135,7 +135,7 @@ def made():
 def inputs_of(row):
     """Rule inputs for a row of a sheet: what rules make of it, else the files and folders that exist."""
     found = [made().get(path) or ([path] if Path(path).exists() else tar_files(path)) for path in row.paths()]
-    # Snakemake would read {} and <> in a path as its own; what changes there the fingerprint tells.
+    # Snakemake would interpret {} and <> in a path; the fingerprint reports changes there.
     return list(dict.fromkeys(name for names in found for name in names if not set("{}<>") & set(name)))
 
 
@@ -166,7 +166,7 @@ def of_models(pattern, **wildcards):
     return expand(pattern, model=MODELS, **wildcards)
 
 
-# The head process tries again, with more memory and time; the Snakemake inside a scheduler's job must not, it has no more.
+# The head process retries with more memory and time; Snakemake inside a scheduler's job must not, since it has no more.
 TRIES = 4 if is_head_process(workflow) else 0
 GPUS = 0 if config["conductance"]["device"] == "cpu" else 1
 TORCH = "../envs/gpu.yaml" if GPUS else "../envs/cpu.yaml"

@@ -1,8 +1,9 @@
-# One job loads a model once and computes all pairs of a chunk of datasets; finished pairs come from the result store.
-# A process that dies is tried again (retries) with more memory and time, the fifth time with as much as the fourth: a pair
-# that still kills it becomes a failed pair, so five tries always end.
-# What does not change a result (store, cache, device, batch) is read from the configuration, so that it is no parameter.
-# How a model's datasets are cut follows from its name: a card would make the jobs depend on what has run before.
+# A job reuses stored pairs, and loads the model once for the rest of its chunk of datasets.
+# A job whose process dies is retried with more memory and time, the fifth time with as much as the fourth. A pair that
+# still kills it becomes a failed pair, so five tries always suffice.
+# Settings that do not change a result (store, cache, device, batch) are read from the configuration and are not
+# parameters.
+# How a model's datasets are split follows from its name: with its card, the jobs would depend on what has run before.
 from vlmrank.models.registry import architectures
 
 
