@@ -4,7 +4,9 @@
 
 prints a table and writes docs/results/calibration.csv. Each case is a known task, answered from the zoo's other known
 tasks, for the whole zoo or for a random half of its models (the scores stay as they were given to the whole zoo).
-`--prior` prints what `vlmrank/answer/prior.py` holds, from the bench's choosing tasks alone.
+`ece_top5_first_pick_if_true` is the calibration error that the same claims would show on the same number of tasks if
+all were true: with few tasks it is not 0. `--prior` prints what `vlmrank/answer/prior.py` holds, from the bench's
+choosing tasks alone.
 """
 
 from __future__ import annotations
@@ -59,6 +61,14 @@ def cases(tasks: Tasks, how: Settings, wanted: Sequence[int], halves: int, seed:
         found = statements(answer_tasks(part, how, wanted=wanted), part.accuracy)
         parts.append(found.assign(half=half))
     return pd.concat(parts, ignore_index=True)
+
+
+def error_if_true(first: pd.DataFrame, draws: int = 200, seed: int = 0) -> float:
+    """Mean calibration error of claims that are true, the cases of one task hanging together (one draw a task)."""
+    tasks, place = np.unique(first["task"], return_inverse=True)
+    claimed, generator = first["p_top5"].to_numpy(), np.random.default_rng(seed)
+    drawn = generator.random((draws, len(tasks)))[:, place] < claimed
+    return float(np.mean([calibration_error(claimed, seen) for seen in drawn]))
 
 
 def quantities(table: pd.DataFrame) -> dict[str, tuple[float, int]]:
@@ -175,11 +185,15 @@ def main() -> None:
         return
     how = settings_for({"score": "auto", "bootstrap": arguments.draws}, arguments.seed)
     rows = []
+    answered: dict[str, pd.DataFrame] = {}  # by zoo: the splits of one are answered from the same tasks
     for zoo, split, tasks, wanted in zoos(arguments):
-        table = cases(tasks, how, wanted, arguments.halves, arguments.seed)
+        if zoo not in answered:
+            answered[zoo] = cases(tasks, how, known_tasks(tasks), arguments.halves, arguments.seed)
+        table = answered[zoo][answered[zoo]["task"].isin(wanted)]
         for name, (value, low, high, count) in with_intervals(table, arguments.bootstrap, arguments.seed).items():
             rows.append((zoo, split, name, value, low, high, count))
-        for name, value in hindsight(tasks, how, wanted).items():
+        expected = {"ece_top5_first_pick_if_true": error_if_true(table[table["first"]], seed=arguments.seed)}
+        for name, value in (expected | hindsight(tasks, how, wanted)).items():
             rows.append((zoo, split, name, value, np.nan, np.nan, len(wanted)))
         print(pd.DataFrame(rows, columns=COLUMNS).query("zoo == @zoo and split == @split").to_string(index=False))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -162,6 +162,12 @@ def packs_of(wildcards):
     return packed.packs_for(MODELS[wildcards.model], PACKS)
 
 
+def labels_of(wildcards):
+    """The filled-in list of a target's labels, where there is one."""
+    path = f"{config['labels']}/{wildcards.target}.csv"
+    return [path] if Path(path).exists() else []
+
+
 def of_models(pattern, **wildcards):
     return expand(pattern, model=MODELS, **wildcards)
 

@@ -14,6 +14,7 @@ rule rank_models:
         dataset="<results>/datasets/{target}.json",
         scores="<results>/evaluation/scores.h5",
         sources=lambda wildcards: expand("<results>/datasets/{dataset}.json", dataset=sources_of(wildcards.target)),
+        labels=labels_of,
     output:
         ranking=report(
             "<results>/ranking/{target}.csv",
@@ -23,6 +24,7 @@ rule rank_models:
         ),
         weights="<results>/ranking/{target}.weights.csv",
         answer="<results>/ranking/{target}.answer.json",
+        to_label="<results>/ranking/{target}.to_label.csv",
     log:
         "<logs>/rank_models/{target}.log",
     benchmark:
@@ -40,6 +42,8 @@ rule rank_models:
         seed=config["seed"],
         code=code(
             "vlmrank.accuracy.chance:near_chance",
+            "vlmrank.answer.label_step:label_step",
+            "vlmrank.answer.labels",
             "vlmrank.answer.tasks:answer_tasks",
             "vlmrank.answer.tables",
             "vlmrank.baselines:all_methods",
@@ -50,6 +54,7 @@ rule rank_models:
             "vlmrank.store:read_csv",
             "vlmrank.store:read_dcd",
             "vlmrank.store:read_json",
+            "vlmrank.store:read_logits",
             "vlmrank.store:read_pair_attributes",
         ),
     script:

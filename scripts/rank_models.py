@@ -4,12 +4,23 @@ import numpy as np
 import pandas as pd
 
 from vlmrank.accuracy.chance import near_chance
-from vlmrank.answer.tables import answer_facts, ranking_rows, sentence, settings_for, tasks_of
+from vlmrank.answer.label_step import LabelStep, label_step
+from vlmrank.answer.labels import Labels, list_to_label, read_labels
+from vlmrank.answer.tables import answer_facts, ranking_rows, sentence, settings_for, step_facts, tasks_of
 from vlmrank.answer.tasks import answer_tasks
 from vlmrank.baselines import all_methods
 from vlmrank.evaluation.scores import read_scores
 from vlmrank.ranking import NO_ACCURACY, source_weights
-from vlmrank.store import FAILED, read_csv, read_dcd, read_json, read_pair_attributes, write_csv, write_json
+from vlmrank.store import (
+    FAILED,
+    read_csv,
+    read_dcd,
+    read_json,
+    read_logits,
+    read_pair_attributes,
+    write_csv,
+    write_json,
+)
 from vlmrank.workflow.job_log import announce, job
 from vlmrank.workflow.outcome import recommendation
 
@@ -23,7 +34,10 @@ def main(snakemake) -> None:
     place = list(scores.datasets).index(target)
     how = settings_for(options, params.seed)
     answer = answer_tasks(tasks_of(scores, methods, params.groups), how, wanted=[place])[place]
+    labels, step = _labels(snakemake.input, answer, how)
+    answer = step.answer
     parts = {title: values[:, place] for title, values in scores.parts.get(answer.choice.method, {}).items()}
+    parts = step.parts or parts
     table = read_csv(snakemake.input.accuracy)
     wide = (table.pivot(index="model", columns="dataset", values=one) for one in ("acc1", "n"))
     accuracy, tested = (one.reindex(index=models, columns=sources).to_numpy(np.float64) for one in wide)
@@ -35,13 +49,37 @@ def main(snakemake) -> None:
     ranking["reason"] = [row.reason or warnings[row.model] for row in ranking.itertuples()]
     write_csv(snakemake.output.ranking, ranking)
     title = next((one.title for one in methods if one.name == answer.choice.method), answer.choice.method)
-    facts = answer_facts(answer, models, title=title, level=how.level)
+    facts = answer_facts(answer, models, title=title, level=how.level) | step_facts(step, labels, models)
     write_json(snakemake.output.answer, facts)
+    write_csv(snakemake.output.to_label, _to_label(step, labels, read_json(snakemake.input.dataset)))
     write_csv(snakemake.output.weights, _weights(snakemake.input.dcd, target, accuracy, models, sources, options))
     announce(f"{recommendation(snakemake.output.ranking, target)}; {sentence(facts)}")
     for model, warning in warnings.items():
         if warning:
             announce(f"{target}: {model} is {warning}")
+
+
+def _labels(files, answer, how) -> tuple[Labels, LabelStep]:
+    """The labels that somebody gave to the target's images, and what follows from them."""
+    card = read_json(files.dataset)
+    labels = Labels()
+    if files.labels:
+        labels = read_labels(str(files.labels), classes=card.get("classes") or (), images=list(_images(card)))
+    step = label_step(answer, lambda model: read_logits(files.pairs[model]), labels, how)
+    if labels.known and not step.answer.labels:
+        announce(f"{card['dataset']}: its labels are not used: {step.reason}")
+    return labels, step
+
+
+def _images(card) -> dict[str, str]:
+    """Identifier -> where it lies, of all images of a target."""
+    records = [*(card.get("images") or ()), *(card.get("predicted") or ())]
+    return {str(one["id"]): str(one.get("path") or "") for one in records}
+
+
+def _to_label(step, labels, card) -> pd.DataFrame:
+    """The list that is to be filled in."""
+    return list_to_label(step.ask, labels, paths=_images(card), classes=card.get("classes") or ())
 
 
 def _weights(paths, target, accuracy, models, sources, options) -> pd.DataFrame:

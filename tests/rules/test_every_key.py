@@ -16,7 +16,7 @@ pytestmark = pytest.mark.workflow
 ROOT = Path(__file__).parents[2]
 # Where things are and how they are run; what comes out is the same.
 FREE = {
-    *("store", "cache", "container", "demo.build", "demo.tasks", "demo.variants", "demo.effort"),
+    *("store", "cache", "labels", "container", "demo.build", "demo.tasks", "demo.variants", "demo.effort"),
     *("conductance.device", "conductance.batch", "conductance.job_minutes"),
     "conductance.max_points",  # as long as there is no tolerance
 }

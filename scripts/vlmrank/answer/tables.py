@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vlmrank.answer.label_step import LabelStep
+from vlmrank.answer.labels import Labels
 from vlmrank.answer.prior import DEFAULT, GAINS, NOISE
 from vlmrank.answer.tasks import Settings, TaskAnswer, Tasks
 from vlmrank.baselines import all_methods
@@ -17,7 +19,7 @@ from vlmrank.errors import VlmrankError
 from vlmrank.evaluation.scores import Scores
 from vlmrank.ranking import NO_ACCURACY, tied_ranks
 from vlmrank.store import FAILED, OK
-from vlmrank.text import nearest
+from vlmrank.text import nearest, plural
 
 PART = "part: "  # how the column of a part of the score begins
 
@@ -138,6 +140,17 @@ def answer_facts(answer: TaskAnswer, models: Sequence[str], *, title: str, level
     }
 
 
+def step_facts(step: LabelStep, labels: Labels, models: Sequence[str]) -> dict[str, Any]:
+    """What the first screen says of labels: how many were used, which models are near ties, how many to label next."""
+    return {
+        "labels": step.answer.labels,
+        "labels_unsure": len(labels.unknown),
+        "near_ties": [{"model": models[index], "p_best": round(p, 6)} for index, p in step.near_ties.items()],
+        "to_label": len(step.ask),
+        "to_label_reason": step.reason,
+    }
+
+
 def sentence(facts: Mapping[str, Any]) -> str:
     """The answer in one line: verdict, expected accuracy and loss, and how it did on the known tasks."""
     if facts["model"] is None:
@@ -149,4 +162,9 @@ def sentence(facts: Mapping[str, Any]) -> str:
     if facts["known_tasks"]:
         hits, known = facts["known_in_top5"], facts["known_tasks"]
         parts.append(f"in {hits:.0f} of {known:.0f} known tasks the pick was in the top five")
+    if facts.get("labels"):
+        parts.append(f"{plural(facts['labels'], 'label')} used")
+    if facts.get("to_label"):
+        ties, images = len(facts["near_ties"]), plural(facts["to_label"], "image")
+        parts.append(f"{ties} models could be the best, labels of {images} tell them apart: vlmrank label")
     return "; ".join(parts)

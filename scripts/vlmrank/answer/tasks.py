@@ -8,10 +8,11 @@ true. T tasks, M models.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import logit
+from scipy.stats import rankdata
 
 from vlmrank.answer.calibration import Noise, RankAnswer, draw_ranks, fit_noise, rank_statements
 from vlmrank.answer.choice import Choice, choose_method
@@ -95,6 +96,9 @@ class TaskAnswer:
     hits : number of them on which the method's first pick was among the five best.
     loss_known, loss_random : mean loss of the first pick and of a random model on them; nan without any.
     verdict : from these numbers.
+    labels : number of labelled images of the task that they rest on.
+    drawn : float64 [D, M], the drawn accuracies behind them; None where no accuracy is known.
+    loss_factor : that drawn losses were multiplied by, from the known tasks.
     """
 
     choice: Choice
@@ -108,6 +112,9 @@ class TaskAnswer:
     loss_known: float
     loss_random: float
     verdict: Verdict
+    labels: int = 0
+    drawn: np.ndarray | None = None
+    loss_factor: float = 1.0
 
 
 def method_quality(tasks: Tasks) -> dict[str, np.ndarray]:
@@ -215,21 +222,12 @@ def _finish(tasks: Tasks, task: int, drafts: Mapping[int, _Draft], how: Settings
     loss_known, loss_random = (
         (float(column[scored].mean()) if scored.any() else np.nan) for column in outcomes[:, :2].T
     )
+    factor = _loss_factor(drafts, draft.known, outcomes[:, 0])
     nothing = np.full(models, np.nan)
     expected = Expectation(*[nothing] * 6)
     if draft.drawn is not None:
-        expected = expect(draft.drawn, level=how.level, loss_factor=_loss_factor(drafts, draft.known, outcomes[:, 0]))
-    said = Verdict("none", "No model could be scored.")
-    if draft.pick >= 0:
-        said = verdict(
-            loss=float(expected.loss[draft.pick]),
-            p_top5=float(draft.ranks.p_top[draft.pick]),
-            known_tasks=int(scored.sum()),
-            loss_known=loss_known,
-            loss_random=loss_random,
-            chance_top5=min(1.0, TOP / max(int(np.isfinite(draft.score).sum()), 1)),
-        )
-    return TaskAnswer(
+        expected = expect(draft.drawn, level=how.level, loss_factor=factor)
+    found = TaskAnswer(
         choice=draft.choice,
         score=draft.score,
         noise=draft.noise,
@@ -240,5 +238,49 @@ def _finish(tasks: Tasks, task: int, drafts: Mapping[int, _Draft], how: Settings
         hits=float(outcomes[scored, 2].sum()),
         loss_known=loss_known,
         loss_random=loss_random,
-        verdict=said,
+        verdict=Verdict("none", "No model could be scored."),
+        drawn=draft.drawn,
+        loss_factor=factor,
     )
+    return replace(found, verdict=judged(found))
+
+
+def judged(answer: TaskAnswer) -> Verdict:
+    """The verdict that an answer's own numbers lead to."""
+    if answer.pick < 0:
+        return Verdict("none", "No model could be scored.")
+    return verdict(
+        loss=float(answer.expected.loss[answer.pick]),
+        p_top5=float(answer.ranks.p_top[answer.pick]),
+        known_tasks=answer.known,
+        loss_known=answer.loss_known,
+        loss_random=answer.loss_random,
+        chance_top5=min(1.0, TOP / max(int(np.isfinite(answer.score).sum()), 1)),
+        labels=answer.labels,
+    )
+
+
+def with_labels(answer: TaskAnswer, drawn: np.ndarray, labels: int, how: Settings) -> TaskAnswer:
+    """The answer after some of the task's images were labelled: models are sorted by their expected accuracy.
+
+    Parameters
+    ----------
+    drawn : float64 [D, M], drawn accuracies after the labels (`label_update.update_draws`), their losses calibrated.
+    labels : number of labels.
+    how : settings, as before.
+    """
+    there = np.isfinite(drawn).all(axis=0)
+    ranks = np.full(drawn.shape, np.nan)
+    ranks[:, there] = rankdata(-drawn[:, there], axis=1)
+    expected = expect(drawn, level=how.level)
+    found = replace(
+        answer,
+        score=expected.accuracy,
+        ranks=rank_statements(ranks, level=how.level, top=TOP),
+        expected=expected,
+        pick=int(np.nanargmax(expected.accuracy)),
+        labels=labels,
+        drawn=drawn,
+        loss_factor=1.0,
+    )
+    return replace(found, verdict=judged(found))

@@ -17,7 +17,14 @@ class Verdict:
 
 
 def verdict(
-    *, loss: float, p_top5: float, known_tasks: int, loss_known: float, loss_random: float, chance_top5: float
+    *,
+    loss: float,
+    p_top5: float,
+    known_tasks: int,
+    loss_known: float,
+    loss_random: float,
+    chance_top5: float,
+    labels: int = 0,
 ) -> Verdict:
     """Judge the pick by the numbers that the first screen shows, so that it cannot contradict them.
 
@@ -29,13 +36,15 @@ def verdict(
     loss_known : mean loss of the first pick on them, each left out in turn; ignored where there is none.
     loss_random : mean loss of a model taken at random on them.
     chance_top5 : the chance of a random model to be in the top five, min(1, 5 / M).
+    labels : number of labelled images of the task; with any, the numbers speak for themselves, as the score that failed
+        on the known tasks is no longer all that they rest on.
 
     Examples
     --------
     >>> verdict(loss=0.005, p_top5=0.9, known_tasks=9, loss_known=0.01, loss_random=0.1, chance_top5=0.5).level
     'strong'
     """
-    if known_tasks and not loss_known < loss_random:
+    if known_tasks and not labels and not loss_known < loss_random:
         reason = (
             f"On {known_tasks} known tasks the first pick lost {100 * loss_known:.1f} points, "
             f"a model taken at random {100 * loss_random:.1f}: the ranking is no better than chance here."

@@ -24,6 +24,9 @@ from vlmrank.errors import VlmrankError
 CHECKSUM = "checksum"
 FICLONE = 0x40049409  # of Linux: share the blocks of another file
 TEXT_COLUMNS = (
+    "image",
+    "path",
+    "label",
     "model",
     "dataset",
     "target",

@@ -170,3 +170,11 @@ def read_pair_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read only a pair file's attributes: cheap, for gathers over many pairs."""
     with open_hdf5(path, "pair") as file:
         return attributes_of(file)
+
+
+def read_logits(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """Identifiers of the P predicted images and their logits [P, classes]; None of a pair that has none."""
+    with open_hdf5(path, "pair") as file:
+        if "logits" not in file or not file["logits"].size:
+            return None
+        return tuple(file["predicted_id"].asstr()[()]), file["logits"][()]

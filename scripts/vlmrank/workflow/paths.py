@@ -9,7 +9,7 @@ from typing import Any
 
 from vlmrank.errors import VlmrankError
 
-PATHS = ("models", "datasets", "results", "store", "cache")
+PATHS = ("models", "datasets", "results", "store", "cache", "labels")
 ACCURACY_PATHS = ("per_class", "names")
 
 
