@@ -17,6 +17,7 @@ from vlmrank.workflow import resources
 from vlmrank.workflow import job_log as runlog
 from vlmrank.workflow import outcome
 from vlmrank.workflow import sheets
+from vlmrank.workflow import shortlist
 from vlmrank.datasets.layout import tar_files
 from vlmrank.errors import VlmrankError
 from vlmrank.workflow.snakemake_patch import (
@@ -78,6 +79,7 @@ TARGETS = [name for name, row in DATASETS.items() if row.role == "target"]
 TWINS = objectives.twins(list(DATASETS.values()), config["conductance"]["objective"])
 COMPUTED = [*DATASETS, *TWINS]  # those whose conductance is computed
 ORDERED = sorted(COMPUTED)  # sums over datasets must not depend on the order of the sheet
+MODELS, UNTRIED = checked(shortlist.shorten, MODELS, config, datasets=len(COMPUTED))  # model -> why it is not computed
 RESULTS = config["results"]
 LOGS = paths.log_folder(RESULTS)
 

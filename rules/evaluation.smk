@@ -160,6 +160,7 @@ rule evaluate_methods:
             "vlmrank.evaluation.scores:write_scores",
             "vlmrank.evaluation.class_similarity:read_relations",
             "vlmrank.published.shipped:published_ranks",
+            "vlmrank.published.shipped:shortlist_records",
             "vlmrank.store:read_csv",
             "vlmrank.store:read_json",
             "vlmrank.store:write_csv",

@@ -36,6 +36,7 @@ rule rank_models:
         runtime=ranking_needs("minutes"),
     params:
         models=list(MODELS),
+        untried=UNTRIED,
         sources=lambda wildcards: sources_of(wildcards.target),
         options=config["ranking"],
         groups=GROUPS_OF_SIBLINGS,

@@ -91,7 +91,7 @@ rule build_report:
         mem_mb=gather_needs("memory_mb", models=len(MODELS)),
         runtime=gather_needs("minutes", models=len(MODELS)),
     params:
-        models=list(MODELS),
+        models=[*MODELS, *UNTRIED],
         datasets=list(DATASETS),
         settings=SETTINGS,
         code=code("vlmrank.report"),

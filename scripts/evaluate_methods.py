@@ -1,5 +1,7 @@
 """Leave each dataset out in turn and compare every method's ranking with the truth."""
 
+import numpy as np
+
 from vlmrank.answer.check import calibration_table, statements
 from vlmrank.answer.tables import settings_for, tasks_of
 from vlmrank.answer.tasks import answer_tasks
@@ -15,7 +17,7 @@ from vlmrank.evaluation.evaluate import (
 )
 from vlmrank.evaluation.evidence import assemble_evidence, read_evidence
 from vlmrank.evaluation.scores import Scores, write_scores
-from vlmrank.published.shipped import published_ranks
+from vlmrank.published.shipped import published_ranks, shortlist_records, told
 from vlmrank.store import read_csv, read_json, write_csv
 from vlmrank.workflow.job_log import announce, job
 
@@ -54,6 +56,9 @@ def main(snakemake) -> None:
         evaluate_variants(evidence, options["variants"], draws=options["variant_draws"], **params.ranking),
     )
     write_csv(output.methods, describe_methods(methods))
+    record = told(shortlist_records(evidence.accuracy, np.tile(evidence.published, (len(evidence.datasets), 1))))
+    if record:
+        announce(f"By published accuracy, of the {len(params.models)} models of this run {record}")
     compared = found.metrics["target"].nunique()
     left_out = f"; left out, with reasons in {snakemake.log[0]}: {', '.join(found.left_out)}" if found.left_out else ""
     announce(f"{len(methods) - len(found.left_out)} methods compared on {compared} datasets{left_out}")

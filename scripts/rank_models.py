@@ -6,7 +6,7 @@ import pandas as pd
 from vlmrank.accuracy.chance import near_chance
 from vlmrank.answer.label_step import LabelStep, label_step
 from vlmrank.answer.labels import Labels, list_to_label, read_labels
-from vlmrank.answer.tables import answer_facts, ranking_rows, sentence, settings_for, step_facts, tasks_of
+from vlmrank.answer.tables import answer_facts, ranking_rows, sentence, settings_for, step_facts, tasks_of, with_untried
 from vlmrank.answer.tasks import answer_tasks
 from vlmrank.baselines import all_methods
 from vlmrank.evaluation.scores import read_scores
@@ -47,7 +47,7 @@ def main(snakemake) -> None:
     classes = {card["dataset"]: len(card["classes"]) for card in map(read_json, snakemake.input.sources)}
     warnings = dict(zip(models, near_chance(accuracy, [classes[name] for name in sources], tested), strict=True))
     ranking["reason"] = [row.reason or warnings[row.model] for row in ranking.itertuples()]
-    write_csv(snakemake.output.ranking, ranking)
+    write_csv(snakemake.output.ranking, with_untried(ranking, params.untried))
     title = next((one.title for one in methods if one.name == answer.choice.method), answer.choice.method)
     facts = answer_facts(answer, models, title=title, level=how.level) | step_facts(step, labels, models)
     write_json(snakemake.output.answer, facts)

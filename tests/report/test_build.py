@@ -223,3 +223,16 @@ def test_table_without_its_columns_is_a_serious_row(tmp_path):
     page = page_of(folder)
     assert "lacks the columns method" in page
     assert "No held-out evaluation in this run" in page
+
+
+def test_models_that_nobody_tried_are_counted_apart(tmp_path):
+    for name in ("a", "b"):
+        store.write_json(tmp_path / "models" / f"{name}.json", {"model": name, "status": "ok", "reason": ""})
+    store.write_json(tmp_path / "datasets" / "mine.json", {"dataset": "mine", "role": "target", "status": "ok"})
+    columns = {"rank": [1.0, np.nan], "model": ["a", "b"], "score": [1.0, np.nan], "status": ["ok", "untried"]}
+    table = pd.DataFrame(
+        columns | {"rank_low": 1.0, "rank_high": 1.0, "p_top5": 1.0, "reason": ["", "not on the list"]}
+    )
+    store.write_csv(tmp_path / "ranking" / "mine.csv", table)
+    check = next(one for one in quality.run_checks(collect.collect(tmp_path)) if one.name == "Models")
+    assert check.found == "1 model of 2 was not tried." and check.severity == 1

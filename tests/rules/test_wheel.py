@@ -66,6 +66,11 @@ def test_a_folder_of_photographs_is_all_that_it_needs(installed, tmp_path):
     jobs = {name: int(count) for name, count in re.findall(r"^\s*(\w+(?: \w+)*) +(\d+)\s*$", text, re.MULTILINE)}
     assert jobs["compute conductance"] == 3 and jobs["rank models"] == 1, text
     assert "No dataset has the role source" in text
+    with (tmp_path / "ranking" / "config.yaml").open("a") as file:
+        file.write("shortlist: {by: published, top: 1}\n")
+    done = run(installed, tmp_path / "ranking", sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run")
+    text = done.stdout + done.stderr
+    assert done.returncode == 0 and re.search(r"compute conductance +1\b", text), text
 
 
 def test_the_command_finds_the_schemas(installed, tmp_path):

@@ -15,7 +15,7 @@ from vlmrank.answer.prior import DEFAULT, GAINS, NOISE
 from vlmrank.answer.tasks import Settings, TaskAnswer, Tasks
 from vlmrank.baselines import all_methods
 from vlmrank.baselines.base import Method
-from vlmrank.errors import VlmrankError
+from vlmrank.errors import UNTRIED, VlmrankError
 from vlmrank.evaluation.scores import Scores
 from vlmrank.ranking import NO_ACCURACY, tied_ranks
 from vlmrank.store import FAILED, OK
@@ -109,6 +109,12 @@ def ranking_rows(
     for title, values in (parts or {answer.choice.method: score}).items():
         table[PART + title] = values
     return table.sort_values("rank", kind="stable", na_position="last")
+
+
+def with_untried(ranking: pd.DataFrame, reasons: Mapping[str, str]) -> pd.DataFrame:
+    """A ranking with a last row for each model that nobody tried; `reasons`: model -> why."""
+    rows = pd.DataFrame({"model": list(reasons), "status": UNTRIED, "reason": list(reasons.values())})
+    return pd.concat([ranking, rows], ignore_index=True) if reasons else ranking
 
 
 def answer_facts(answer: TaskAnswer, models: Sequence[str], *, title: str, level: float = 0.9) -> dict[str, Any]:

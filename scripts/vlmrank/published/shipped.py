@@ -44,6 +44,13 @@ def published_ranks(models: Sequence[str]) -> dict[str, float]:
     return {model: float(rank) for model, rank in zip(models, ranks, strict=True) if np.isfinite(rank)}
 
 
+def places(models: Sequence[str]) -> np.ndarray:
+    """Place [M] of each model among these by average published rank, 1 is the best; nan where nothing is known."""
+    rank = average_ranks(published_accuracy(models))
+    order = (-np.nan_to_num(rank)).argsort(kind="stable").argsort(kind="stable") + 1
+    return np.where(np.isfinite(rank), order, np.nan)
+
+
 @dataclass(frozen=True)
 class Record:
     """What lists of the first k by the average rank over the other tasks held, each task left out in turn.
@@ -99,20 +106,48 @@ def without_own_task(accuracy: np.ndarray) -> np.ndarray:
     return np.where(left > 0, mean, np.nan).T
 
 
-def shortlist_records(accuracy: np.ndarray, sizes: Sequence[int] = SHORTLISTS) -> tuple[Record, ...]:
-    """How often the first k by the average rank over all other tasks hold a task's best model, and what they lose."""
-    scores, found = without_own_task(accuracy), []
-    tasks = [t for t in range(accuracy.shape[1]) if np.isfinite(accuracy[:, t]).sum() >= 2]
+def shortlist_records(
+    accuracy: np.ndarray, scores: np.ndarray | None = None, *, sizes: Sequence[int] = SHORTLISTS
+) -> tuple[Record, ...]:
+    """How often the first k models of a task's score hold its best one, and what they lose.
+
+    Parameters
+    ----------
+    accuracy : [M, T], nan where unknown.
+    scores : [T, M], made without the task's own accuracies; by default the average rank over all other tasks.
+    sizes : the k.
+    """
+    scores = without_own_task(accuracy) if scores is None else scores
+    usable = np.isfinite(accuracy).T & np.isfinite(scores)
+    tasks = [task for task in range(accuracy.shape[1]) if usable[task].sum() >= 2]
+    found = []
     for size in sizes:
-        if size >= len(accuracy) or not tasks:
+        if not tasks or size >= len(accuracy):
             continue
-        lost = []
-        for task in tasks:
-            usable = np.isfinite(accuracy[:, task]) & np.isfinite(scores[task])
-            truth, score = accuracy[usable, task], scores[task][usable]
-            lost.append(regret_at_k_error(truth=truth, score=score, k=size))
-        found.append(Record(size, int((np.array(lost) < 1e-9).sum()), len(tasks), float(np.mean(lost))))
+        lost = np.array(
+            [
+                regret_at_k_error(truth=accuracy[usable[task], task], score=scores[task][usable[task]], k=size)
+                for task in tasks
+            ]
+        )
+        found.append(Record(size, int((lost < 1e-9).sum()), len(tasks), float(lost.mean())))
     return tuple(found)
+
+
+def told(records: Sequence[Record]) -> str:
+    """What shortlists held and lost, in words; nothing where there is no record.
+
+    Examples
+    --------
+    >>> told([Record(5, 18, 35, 0.017)])
+    'the first 5 hold the best model of 18 of 35 tasks (1.7 points lost on average)'
+    """
+    return ", ".join(
+        f"the first {one.size} hold the best model of {one.held} of {one.tasks} tasks "
+        f"({100 * one.loss:.1f} points lost on average)"
+        for one in records
+        if one.size > 1
+    )
 
 
 def published_prior(models: Sequence[str], *, draws: int = 1000, seed: int = 0) -> Prior:

@@ -29,7 +29,13 @@ class Shortlist:
 
 
 def shortlist(
-    place: np.ndarray, download: Sequence[float | None], *, top: int | None = 10, budget: float | None = None
+    place: np.ndarray,
+    download: Sequence[float | None],
+    *,
+    top: int | None = 10,
+    budget: float | None = None,
+    minutes: Sequence[float] = (),
+    budget_minutes: float | None = None,
 ) -> Shortlist:
     """The first `top` models by published accuracy whose downloads fit the budget; those of unknown accuracy come last.
 
@@ -41,6 +47,7 @@ def shortlist(
     download : M numbers of bytes, 0 for what is here already, None where unknown.
     top : how many; None for all.
     budget : bytes in all; None for no limit. What is of unknown size does not fit one.
+    minutes, budget_minutes : M predicted times of computing, and how much of it there is in all.
 
     Examples
     --------
@@ -51,7 +58,7 @@ def shortlist(
     size = [float("inf") if one is None else float(one) for one in download]
     known = np.isfinite(place)
     order = sorted(range(len(place)), key=lambda one: (not known[one], place[one] if known[one] else size[one], one))
-    taken, reasons, total = [], {}, 0.0
+    taken, reasons, total, spent = [], {}, 0.0, 0.0
     for one in order:
         standing = f"{ordinal(int(place[one]))} by published accuracy" if known[one] else "no published accuracy"
         if top is not None and len(taken) >= top:
@@ -59,7 +66,11 @@ def shortlist(
         elif budget is not None and total + size[one] > budget and size[one] > 0:
             what = f"its {human_bytes(size[one])}" if np.isfinite(size[one]) else "downloads of unknown size"
             reasons[one] = f"{OFF_LIST}: {what} do not fit the budget of {human_bytes(budget)} ({standing})"
+        elif budget_minutes is not None and spent + minutes[one] > budget_minutes:
+            what = f"its {minutes[one]:.0f} minutes do not fit the budget of {budget_minutes:.0f} minutes"
+            reasons[one] = f"{OFF_LIST}: {what} ({standing})"
         else:
             taken.append(one)
+            spent += minutes[one] if len(minutes) else 0.0
             total += size[one] if np.isfinite(size[one]) else 0.0
     return Shortlist(tuple(taken), reasons, total)

@@ -12,10 +12,11 @@ from typing import Any
 
 from vlmrank.datasets.prompts import CLIP_BENCHMARK
 from vlmrank.errors import VlmrankError
-from vlmrank.models.names import HUB, LOCAL
-from vlmrank.models.registry import BYTES_PER_PARAMETER, Filters, architectures, list_entries, read_limits, select
+from vlmrank.models.names import LOCAL
+from vlmrank.models.registry import Filters, architectures, list_entries, read_limits, select
 from vlmrank.text import nearest
 from vlmrank.workflow.sheets import DatasetRow, ModelRow, read_models
+from vlmrank.workflow.shortlist import download_bytes
 
 CONFIG_FILE = "open_clip_config.json"
 LISTS = (".csv", ".tsv", ".parquet", ".pq")
@@ -220,9 +221,5 @@ def candidate_of(row: ModelRow) -> Candidate:
     """What is known of a row without loading anything."""
     facts = architectures().get(row.architecture) or {}
     parameters = facts.get("parameters")
-    if row.folder is not None or row.checkpoint is not None:
-        size: float | None = 0.0
-    else:
-        size = None if parameters is None or row.architecture.startswith(HUB) else parameters * BYTES_PER_PARAMETER
     known = None if parameters is None or math.isnan(parameters) else int(parameters)
-    return Candidate(row, known, size, facts)
+    return Candidate(row, known, download_bytes(row), facts)

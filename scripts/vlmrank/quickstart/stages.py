@@ -19,7 +19,7 @@ from vlmrank.datasets.prepare import DatasetCells, prepare_dataset
 from vlmrank.datasets.prompts import CLIP_BENCHMARK, read_prompts
 from vlmrank.datasets.sources import read_source
 from vlmrank.errors import FAILED, OK, RUN_AGAIN, VlmrankError
-from vlmrank.published.shipped import Prior, published_prior
+from vlmrank.published.shipped import Prior, published_prior, told
 from vlmrank.published.shortlist import Shortlist, shortlist
 from vlmrank.quickstart.given import Budget, Candidate, check_lengths
 from vlmrank.quickstart.pages import Pages
@@ -84,14 +84,8 @@ class Stages:
         self.show(by_published_accuracy(self.prior, {}))
         known = f"{self.prior.known} of them with published accuracies on {self.prior.accuracy.shape[1]} tasks"
         self.say(f"{plural(len(source.items), 'image')}, {plural(len(self.candidates), 'model')}, {known}.")
-        if self.prior.records:
-            lists = (
-                f"the first {one.size} hold the best model of {one.held} ({100 * one.loss:.1f} points lost on average)"
-                for one in self.prior.records
-                if one.size > 1
-            )
-            tasks = self.prior.records[0].tasks
-            self.say(f"Of {tasks} tasks, each left out in turn and ranked by the others, {', '.join(lists)}.")
+        if told(self.prior.records):
+            self.say(f"By the average rank over the other tasks, {told(self.prior.records)}.")
 
     def predictions(self) -> None:
         """The ranking by the predictions of the shortlist on the user's images; rewritten after each model."""

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from vlmrank import store
-from vlmrank.errors import VlmrankError
+from vlmrank.errors import UNTRIED, VlmrankError
 from vlmrank.models.registry import family_of
 
 RANKING_COLUMNS = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
@@ -268,8 +268,16 @@ def collect(
     targets = targets or [name for name in rankings if name in datasets] or sorted(rankings)
     alignment = _by_model(reader, models, "alignment", store.read_alignment)
     quality, profiles = _pairs(reader, models, datasets, targets, alignment)
+    untried = {
+        row.model: {"status": row.status, "reason": row.reason}
+        for table in rankings.values()
+        for row in table[table["status"] == UNTRIED].itertuples()
+    }
     return Run(
-        models=tuple(_model(name, reader.get(f"models/{name}.json", store.read_json)) for name in models),
+        models=tuple(
+            _model(name, {**(reader.get(f"models/{name}.json", store.read_json) or {}), **untried.get(name, {})})
+            for name in models
+        ),
         datasets=tuple(cards),
         targets=tuple(targets),
         rankings={name: rankings[name][rankings[name]["model"].isin(set(models))] for name in targets},
