@@ -130,6 +130,7 @@ rule evaluate_methods:
         calibration="<results>/evaluation/calibration.csv",
         variants="<results>/evaluation/variant_metrics.csv",
         methods="<results>/evaluation/methods.csv",
+        sensitivity=expand("<results>/ranking/{target}.sensitivity.csv", target=TARGETS),
     log:
         "<logs>/evaluate_methods/all.log",
     benchmark:
@@ -158,6 +159,7 @@ rule evaluate_methods:
             "vlmrank.evaluation.evidence:read_evidence",
             "vlmrank.evaluation.scores:Scores",
             "vlmrank.evaluation.scores:write_scores",
+            "vlmrank.evaluation.sensitivity",
             "vlmrank.evaluation.class_similarity:read_relations",
             "vlmrank.published.shipped:published_ranks",
             "vlmrank.published.shipped:shortlist_records",

@@ -17,6 +17,7 @@ from vlmrank.evaluation.evaluate import (
 )
 from vlmrank.evaluation.evidence import assemble_evidence, read_evidence
 from vlmrank.evaluation.scores import Scores, write_scores
+from vlmrank.evaluation.sensitivity import sensitivity
 from vlmrank.published.shipped import published_ranks, shortlist_records, told
 from vlmrank.store import read_csv, read_json, write_csv
 from vlmrank.workflow.job_log import announce, job
@@ -49,8 +50,12 @@ def main(snakemake) -> None:
     scores = Scores(evidence.models, evidence.datasets, evidence.accuracy, found.scores, parts)
     write_scores(output.scores, scores)
     tasks, how = tasks_of(scores, methods, params.groups), settings_for(params.answer, params.seed)
-    claims = statements(answer_tasks(tasks, how), scores.truth)
+    answers = answer_tasks(tasks, how)
+    claims = statements(answers, scores.truth)
     write_csv(output.calibration, calibration_table(claims, level=how.level, seed=params.seed))
+    named = {method.name: method for method in methods}
+    for target, path in zip(targets, output.sensitivity, strict=True):
+        write_csv(path, sensitivity(evidence, named, target, answers[target].choice.method, seed=params.seed))
     write_csv(
         output.variants,
         evaluate_variants(evidence, options["variants"], draws=options["variant_draws"], **params.ranking),
@@ -60,8 +65,8 @@ def main(snakemake) -> None:
     if record:
         announce(f"By published accuracy, of the {len(params.models)} models of this run {record}")
     compared = found.metrics["target"].nunique()
-    left_out = f"; left out, with reasons in {snakemake.log[0]}: {', '.join(found.left_out)}" if found.left_out else ""
-    announce(f"{len(methods) - len(found.left_out)} methods compared on {compared} datasets{left_out}")
+    others = f"; {len(found.left_out)} others lack what they need, see {snakemake.log[0]}" if found.left_out else ""
+    announce(f"evaluation: {len(methods) - len(found.left_out)} methods compared on {compared} known tasks{others}")
     for method, reason in found.left_out.items():
         print(f"{method}: {reason}")
 
