@@ -30,7 +30,8 @@ def table() -> str:
     for count in (10, 100, 300):
         rows = [known[(2 * number + 1) * len(known) // (2 * count)] for number in range(count)]
         models = [ModelSize(**{field.name: row[field.name] for field in fields(ModelSize)}) for row in rows]
-        counts = DatasetCounts(DATASETS, TARGETS, measured_images=LABELLED * (DATASETS - TARGETS))
+        sources = DATASETS - TARGETS
+        counts = DatasetCounts(DATASETS, TARGETS, measured=sources, measured_images=LABELLED * sources)
         jobs, download, hours, disk = run_size(models, counts, config=config)
         cells = [count, f"{jobs.value:,}", 2 * count, 3 * count + 2, download.text, f"{hours.value:.0f}", disk.text]
         lines.append("| " + " | ".join(map(str, cells)) + " |")

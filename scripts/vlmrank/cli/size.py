@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+from vlmrank.accuracy.tables import local_tables
 from vlmrank.cli.terminal import count, positive, read_config, schema, table
+from vlmrank.demo import FAMILIES, model_names
+from vlmrank.store.packs import PACKED_KIND
 from vlmrank.workflow.run_size import DatasetCounts, ModelSize, run_size
-from vlmrank.workflow.sheets import read_datasets, read_models
+from vlmrank.workflow.sheets import DatasetRow, ModelRow, read_datasets, read_models
+
+DEMO_PLACE = "resources/demo/"  # what the workflow makes itself
 
 
 def add_parser(commands: Any) -> None:
@@ -42,7 +49,10 @@ def show_size(options: argparse.Namespace) -> int:
             datasets=len(datasets),
             targets=sum(row.role == "target" for row in datasets),
             twins=len(again),
+            measured=_measured(datasets, config),
             measured_images=options.measured_images if config["accuracy"]["measure"] else 0,
+            tables=len(local_tables(config["accuracy"]["tables"], f"{config['cache']}/tables")[1]),
+            demo=_demo_jobs(models, datasets, config["demo"]),
         ),
         config=config,
         tflops=options.tflops,
@@ -57,3 +67,18 @@ def show_size(options: argparse.Namespace) -> int:
     if unknown:
         print(f"{len(unknown)} models are not in the table of sizes (the median is taken): {unknown[0]}, ...")
     return 0
+
+
+def _measured(datasets: Sequence[DatasetRow], config: Mapping[str, Any]) -> int:
+    """Datasets whose accuracy is measured."""
+    asked = config["accuracy"]["measure"]
+    return sum(row.kind == PACKED_KIND or (asked and (row.role == "source" or bool(row.test))) for row in datasets)
+
+
+def _demo_jobs(models: Sequence[ModelRow], datasets: Sequence[DatasetRow], demo: Mapping[str, Any]) -> int:
+    """Jobs that draw the demo's tasks and train its models, where the sheets name them."""
+    if not demo["build"]:
+        return 0
+    folders = {Path(row.folder or "").name for row in models if (row.folder or "").startswith(DEMO_PLACE)}
+    families = sum(bool(folders & set(model_names(family, demo["variants"]))) for family in FAMILIES)
+    return families + any(row.path.startswith(DEMO_PLACE) for row in datasets)

@@ -14,7 +14,7 @@ from vlmrank.workflow.resources import datasets_per_job
 PROBE_NODES, PROBE_IMAGES = 17, 2  # forward passes that place the nodes of a path by arc length
 START_SECONDS = 12.0  # Python, torch and open_clip, once per job
 LOAD_BYTES_PER_SECOND = 500e6  # reading weights from a shared file system
-GATHERS = 8  # tables, accuracies, class names, evaluation, pairs, report, check, all
+GATHERS = 7  # accuracies, class names, evaluation, pairs, report, check, all
 FILE_OVERHEAD = 60_000  # bytes of an HDF5 file beside its arrays
 
 
@@ -37,14 +37,19 @@ class DatasetCounts:
     ----------
     datasets, targets : rows of the datasets sheet, and those among them of the role target.
     twins : datasets that are computed a second time, without class names.
-    measured_images : labelled images over all datasets whose accuracy is measured.
+    measured : datasets whose accuracy is measured.
+    measured_images : labelled images over all of these.
+    tables, demo : jobs that download a published table, and that make the demo's tasks and models.
     classes, embed_dim : means, for the size of a pair file.
     """
 
     datasets: int
     targets: int
     twins: int = 0
+    measured: int = 0
     measured_images: int = 0
+    tables: int = 0
+    demo: int = 0
     classes: int = 100
     embed_dim: int = 768
 
@@ -95,7 +100,7 @@ def run_size(
     loading = sum(count * (START_SECONDS + size / LOAD_BYTES_PER_SECOND) for count, size in starts)
     computing = _operations(models, datasets, chunks, config) / (tflops * 1e12)
     return [
-        _jobs(chunks, datasets, measured=len(models) if datasets.measured_images else 0),
+        _jobs(chunks, datasets, labelled=bool(config["evaluation"]["labelled"])),
         _download(sum(weights) if downloads is None else downloads),
         _hours(computing, loading, tflops),
         _disk(models, datasets, config),
@@ -144,14 +149,23 @@ def _operations(
     return sum(cost * (passes + count * probes) for cost, count in zip(flops, chunks, strict=True))
 
 
-def _jobs(chunks: Sequence[int], datasets: DatasetCounts, *, measured: int) -> Figure:
-    count = sum(chunks) + 4 * len(chunks) + datasets.datasets + measured + datasets.targets + GATHERS
+def _jobs(chunks: Sequence[int], datasets: DatasetCounts, *, labelled: bool) -> Figure:
+    on_gpu = {"accuracy": datasets.measured > 0, "labelled images": labelled}
+    per_model = [what for what, made in on_gpu.items() if made]
+    others = {
+        "datasets": datasets.datasets,
+        "targets": datasets.targets,
+        "tables": datasets.tables,
+        "demo": datasets.demo,
+    }
+    count = sum(chunks) + (4 + len(per_model)) * len(chunks) + sum(others.values()) + GATHERS
     return Figure(
         "jobs",
         count,
-        f"{count}, of which {sum(chunks) + measured} on a GPU",
+        f"{count}, of which {sum(chunks) + len(per_model) * len(chunks)} on a GPU",
         "models x (ceil(datasets / datasets per job) conductance + fetch + alignment + divergence + evidence"
-        f"{' + accuracy' if measured else ''}) + datasets + targets + {GATHERS} gathers",
+        f"{''.join(f' + {what}' for what in per_model)})"
+        f"{''.join(f' + {what}' for what, number in others.items() if number)} + {GATHERS} gathers",
     )
 
 
