@@ -1,4 +1,5 @@
 # Reads the configuration and the sheets, checks them, constrains the wildcards. Holds no rule.
+import os
 import re
 import sys
 from functools import cache
@@ -23,9 +24,11 @@ from vlmrank.errors import VlmrankError
 from vlmrank.workflow.snakemake_patch import (
     config_files,
     debounce_rescheduling,
+    drop_no_news,
     is_head_process,
     make_again,
     outputs_so_far,
+    planned_outputs,
 )
 from vlmrank.store import ResultStore, read_json
 from vlmrank.store import packs
@@ -81,6 +84,7 @@ COMPUTED = [*DATASETS, *TWINS]  # those whose conductance is computed
 ORDERED = sorted(COMPUTED)  # sums over datasets must not depend on the order of the sheet
 MODELS, UNTRIED = checked(shortlist.shorten, MODELS, config, datasets=len(COMPUTED))  # model -> why it is not computed
 RESULTS = config["results"]
+os.environ["VLMRANK_RESULTS"] = RESULTS  # for report/metadata.yaml
 LOGS = paths.log_folder(RESULTS)
 
 LOST = integrity.check_results(RESULTS, {*MODELS, *COMPUTED}) if is_head_process(workflow) else []
@@ -239,6 +243,7 @@ def ranking_needs(what):
     return needed
 
 
+drop_no_news()
 runlog.open_channel(f"{LOGS}/run.log")
 
 
@@ -248,7 +253,7 @@ onstart:
     integrity.bring_back_from_the_future(RESULTS)
     integrity.put_back(LOST, ResultStore(config["store"] or f"{RESULTS}/store"))
     debounce_rescheduling(workflow)
-    runlog.open_channel(f"{LOGS}/run.log", logger.info)
+    runlog.open_channel(f"{LOGS}/run.log", logger.info, planned=planned_outputs(workflow))
     for line in outcome.distrust(f"{RESULTS}/conductance"):
         logger.warning(line)
 

@@ -6,7 +6,7 @@ import pandas as pd
 from vlmrank.accuracy.chance import near_chance
 from vlmrank.answer.label_step import LabelStep, label_step
 from vlmrank.answer.labels import Labels, list_to_label, read_labels
-from vlmrank.answer.tables import answer_facts, ranking_rows, sentence, settings_for, step_facts, tasks_of, with_untried
+from vlmrank.answer.tables import answer_facts, ranking_rows, settings_for, step_facts, tasks_of, with_untried
 from vlmrank.answer.tasks import answer_tasks
 from vlmrank.baselines import all_methods
 from vlmrank.evaluation.scores import read_scores
@@ -21,8 +21,8 @@ from vlmrank.store import (
     write_csv,
     write_json,
 )
+from vlmrank.text import plural
 from vlmrank.workflow.job_log import announce, job
-from vlmrank.workflow.outcome import recommendation
 
 
 def main(snakemake) -> None:
@@ -53,7 +53,8 @@ def main(snakemake) -> None:
     write_json(snakemake.output.answer, facts)
     write_csv(snakemake.output.to_label, _to_label(step, labels, read_json(snakemake.input.dataset)))
     write_csv(snakemake.output.weights, _weights(snakemake.input.dcd, target, accuracy, models, sources, options))
-    announce(f"{recommendation(snakemake.output.ranking, target)}; {sentence(facts)}")
+    ranked = sum(row.status != FAILED for row in ranking.itertuples())
+    announce(f"ranking of {target}: {plural(ranked, 'model')}, sorted by {title}")
     for model, warning in warnings.items():
         if warning:
             announce(f"{target}: {model} is {warning}")

@@ -81,4 +81,4 @@ class AccuracyStage(Stage):
             return result["reason"]
         lost = len(result["failed_images"])
         images = f"{result['n']} of {result['n'] + lost} images" if lost else f"{result['n']} images"
-        return f"{result['acc1']:.3f} on {images} in {result['seconds']:.1f} s"
+        return f"accuracy {result['acc1']:.3f} on {images} in {result['seconds']:.1f} s"

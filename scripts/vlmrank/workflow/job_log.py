@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vlmrank.errors import VlmrankError
 from vlmrank.store import DamagedFile
 from vlmrank.workflow.outcome import earlier_time, last_lines
+from vlmrank.workflow.progress import PairProgress
 
 # The file that jobs append their lines to; set by the head process, inherited by its jobs.
 CHANNEL = "VLMRANK_RUN_LOG"
@@ -76,9 +77,11 @@ def job(log: str | os.PathLike[str]) -> Iterator[None]:
 class _Follower(threading.Thread):
     """Print each line that is appended to a file; a failure shared by several jobs of a model is printed once."""
 
-    def __init__(self, path: Path, say: Callable[[str], None], every: float = 0.5):
+    def __init__(
+        self, path: Path, say: Callable[[str], None], every: float = 0.5, progress: PairProgress | None = None
+    ):
         super().__init__(daemon=True)
-        self.path, self.say, self.every = path, say, every
+        self.path, self.say, self.every, self.progress = path, say, every, progress
         self.ended = threading.Event()
         self.offset = 0
         self.failures: set[str] = set()
@@ -86,6 +89,8 @@ class _Follower(threading.Thread):
     def run(self) -> None:
         while not self.ended.wait(self.every):
             self.drain()
+            if self.progress is not None and (line := self.progress.line()):
+                self.say(line)
         self.drain()
 
     def drain(self) -> None:
@@ -108,8 +113,13 @@ _follower: _Follower | None = None
 _started = time.time()
 
 
-def open_channel(path: str | os.PathLike[str], say: Callable[[str], None] | None = None) -> None:
-    """Let jobs append their lines to `path`; with `say`, this process prints them from now on."""
+def open_channel(
+    path: str | os.PathLike[str], say: Callable[[str], None] | None = None, *, planned: Iterable[str] = ()
+) -> None:
+    """Let jobs append their lines to `path`; with `say`, this process prints them from now on.
+
+    `planned` are the files that the run is to make: now and then a line says how many of the pairs in it are there.
+    """
     global _follower, _started
     path = Path(path).absolute()
     os.environ[CHANNEL] = str(path)
@@ -118,7 +128,7 @@ def open_channel(path: str | os.PathLike[str], say: Callable[[str], None] | None
         path.write_bytes(b"")
         _started = time.time()
         logging.raiseExceptions = False  # a logger may fail on a killed job's missing log
-        _follower = _Follower(path, say)
+        _follower = _Follower(path, say, progress=PairProgress(planned, _started))
         _follower.start()
 
 

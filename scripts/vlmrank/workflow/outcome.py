@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from vlmrank.errors import LEFT_OUT
-from vlmrank.store import FAILED, OK, distrusted_models, read_csv
+from vlmrank.answer.tables import sentence
+from vlmrank.errors import LEFT_OUT, VlmrankError
+from vlmrank.store import FAILED, OK, distrusted_models, read_csv, read_json
 from vlmrank.text import rank_interval
 
 AGAIN = "Try them again with: snakemake --forcerun {rules} (finished pairs are kept)"
@@ -124,7 +125,7 @@ def last_lines(
         if path.exists():
             old = earlier_time(path, since) if stopped else ""
             failure = f"{target}: not ranked, since the run failed; {path} is of an earlier one{old}"
-            lines.append(failure if old else recommendation(path, target))
+            lines.append(failure if old else recommendation(path, target) + _expected(path.with_suffix(".answer.json")))
     pairs, report = results / "pairs.csv", results / "report.html"
     if pairs.exists():
         found = outcome(pairs, rules)
@@ -139,6 +140,14 @@ def last_lines(
     if report.exists():
         lines.append(f"Report: {report}{earlier_time(report, since) if stopped else ''}")
     return lines
+
+
+def _expected(path: Path) -> str:
+    """What is expected of the first model, to follow the recommendation; empty where the run does not say."""
+    try:
+        return f"; {sentence(read_json(path))}" if path.exists() else ""
+    except (VlmrankError, ValueError, KeyError):
+        return ""
 
 
 def earlier_time(path: Path, since: float) -> str:

@@ -5,15 +5,19 @@ docs/cluster.md says which behaviour of Snakemake `debounce_rescheduling` works 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+NO_NEWS = ("Conda environments: ignored", "Singularity containers: ignored")
 PRIVATE = (
     "snakemake.scheduling.job_scheduler:JobScheduler._schedule_reevalutation",
     "snakemake.scheduling.job_scheduler:JobScheduler._open_jobs",
     "snakemake.workflow:Workflow._prepare_dag",
+    "snakemake.workflow:Workflow.dag",
+    "snakemake.dag:DAG.needrun_jobs",
     "snakemake.workflow:Workflow.dag_settings",
     "snakemake.workflow:Workflow.is_main_process",
     "snakemake.workflow:Workflow.configfiles",
@@ -36,6 +40,22 @@ def config_files(workflow: Any) -> list[Path]:
 def outputs_so_far(workflow: Any) -> list[str]:
     """Outputs of the rules defined so far, sorted."""
     return sorted(str(path) for rule in workflow.rules for path in rule.output)
+
+
+def planned_outputs(workflow: Any) -> list[str]:
+    """The files that this run is to make; empty where Snakemake does not say."""
+    graph = getattr(workflow, "dag", None)
+    jobs = graph.needrun_jobs() if hasattr(graph, "needrun_jobs") else ()
+    return [str(path) for job in jobs for path in job.output]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.getMessage() not in NO_NEWS
+
+
+def drop_no_news() -> None:
+    """Keep lines off the terminal that say only that an option was not given."""
+    logging.getLogger("snakemake.logging").addFilter(_is_news)
 
 
 def debounce_rescheduling(workflow: Any) -> None:
