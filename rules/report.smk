@@ -49,10 +49,19 @@ rule gather_pairs:
 rule build_report:
     input:
         "<results>/pairs.csv",
-        "<results>/accuracy.csv",
-        "<results>/evaluation/summary.csv",
+        expand("<results>/accuracy{part}.csv", part=["", "_unmatched"]),
+        expand("<results>/evaluation/{table}.csv", table=["metrics", "summary", "differences", "calibration"]),
+        "<results>/evaluation/scores.h5",
+        of_models("<results>/models/{model}.json"),
+        of_models("<results>/alignment/{model}.h5"),
         of_models("<results>/dcd/{model}.h5"),
-        expand("<results>/ranking/{target}.csv", target=TARGETS),
+        of_models("<results>/conductance/{model}/{dataset}.h5", dataset=DATASETS),
+        expand("<results>/datasets/{dataset}.json", dataset=DATASETS),
+        expand(
+            "<results>/ranking/{target}{part}",
+            target=TARGETS,
+            part=[".csv", ".weights.csv", ".sensitivity.csv", ".to_label.csv", ".answer.json"],
+        ),
     output:
         page=report(
             "<results>/report.html",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pandas as pd
 from PIL import Image
 
 from vlmrank import store
+from vlmrank.baselines import all_methods
+from vlmrank.evaluation.scores import Scores, write_scores
+from vlmrank.report.names import METRICS as MEASURES
 
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 ARCHITECTURES = (
     ("ViT-B-32", 151.3, 87.8, 4.4),
     ("ViT-B-16", 149.6, 86.2, 17.6),
@@ -22,6 +27,7 @@ ARCHITECTURES = (
 TAGS = ("openai", "laion400m_e32", "laion2b_s34b_b79k", "datacomp_xl_s13b_b90k", "commonpool_m_clip", "dfn2b")
 HOSTILE = "<script>alert('x')</script>\"&amp;{{ 7*7 }}</td> --> ]]> \u2028" + "é" * 270
 METRICS = {"ndcg_at_5": True, "top5_recall": True, "kendall_tau": True, "regret_at_1": False, "regret_at_5": False}
+RULES = ("compute_conductance", "align_blocks", "rank_models")
 METHODS = {"vlmrank": 0.7, "average_rank": 0.5, "biggest": 0.3, "random": 0.1, "oracle": 1.0}
 
 
@@ -47,9 +53,12 @@ def write_results(
     only_target_pairs: bool = False,
     blocks: int = 12,
     fused: bool = False,
+    whole: bool = False,
     seed: int = 0,
 ) -> Path:
     """Write a results folder and the benchmark files beside it.
+
+    With `whole` the page has all that it can have: every method and measure, all rules, the target's accuracies.
 
     `failed` models fail as a whole, `broken_pairs` (model, dataset) alone; `only_target_pairs` leaves the sources'
     pair files out, which makes hundreds of models quick.
@@ -77,14 +86,20 @@ def write_results(
         folder / "pairs.csv",
         pd.DataFrame(pairs, columns=["stage", "model", "dataset", "status", "reason", "seconds"]),
     )
-    _write_accuracy(folder, names, tasks, sources, truth, failed, missing_accuracy, rng)
+    _write_accuracy(folder, names, tasks, tasks if whole else sources, truth, failed, missing_accuracy, rng)
     good = [m for m in range(len(names)) if m not in failed]
     for t in range(targets):
         _write_ranking(folder, names, good, failed, sources, tasks[t], truth[:, t], conductance, hostile, fused, rng)
     if evaluation:
-        _write_evaluation(folder, sources, rng)
-    _write_benchmarks(folder.parent / "benchmarks", rng)
+        _write_evaluation(folder, sources, rng, whole=whole)
+        if whole:
+            _write_claims(folder, names, sources, truth[:, targets:], rng)
+    _write_benchmarks(folder.parent / "benchmarks", rng, whole=whole)
     return folder
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "0" * 64
 
 
 def _reason(hostile: bool) -> str:
@@ -115,7 +130,7 @@ def _write_cards(folder, names, tasks, targets, classes, ids, failed, hostile, r
             if d < targets:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(path)
-            pictures.append({"id": image_id, "path": str(path), "sha256": "0" * 64, "label": -1})
+            pictures.append({"id": image_id, "path": str(path), "sha256": _sha256(path), "label": -1})
         card = {
             "dataset": task,
             "role": "target" if d < targets else "source",
@@ -217,6 +232,10 @@ def _write_ranking(folder, names, good, failed, sources, target, truth, conducta
     columns = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
     table = pd.DataFrame(rows, columns=columns)
     table[["rank", "rank_low", "rank_high"]] = table[["rank", "rank_low", "rank_high"]].astype("Int64")
+    table["accuracy"] = truth[[names.index(name) for name in table["model"]]]
+    table["accuracy_low"], table["accuracy_high"] = table["accuracy"] - 0.1, np.minimum(table["accuracy"] + 0.08, 1)
+    table["loss"] = np.linspace(0.021, 0.3, len(table))
+    table.loc[table["status"] == "failed", ["accuracy", "accuracy_low", "accuracy_high", "loss"]] = np.nan
     if fused:
         table["part: agreement"] = rng.uniform(size=len(table))
         table["part: known tasks"] = table["score"] - table["part: agreement"]
@@ -237,10 +256,14 @@ def _write_ranking(folder, names, good, failed, sources, target, truth, conducta
     )
 
 
-def _write_evaluation(folder, sources, rng) -> None:
+def _write_evaluation(folder, sources, rng, *, whole=False) -> None:
     metrics, summary, differences = [], [], []
-    for method, quality in METHODS.items():
-        for metric, higher in METRICS.items():
+    methods, measures = METHODS, METRICS
+    if whole:
+        methods = {method.name: METHODS.get(method.name, 0.4) for method in all_methods()}
+        measures = {metric: not metric.startswith("regret") for metric in MEASURES}
+    for method, quality in methods.items():
+        for metric, higher in measures.items():
             values = np.clip((quality if higher else 0.2 * (1 - quality)) + 0.1 * rng.normal(size=len(sources)), 0, 1)
             metrics += [(method, s, metric, v) for s, v in zip(sources, values, strict=True)]
             mean, half = values.mean(), 0.05
@@ -256,9 +279,34 @@ def _write_evaluation(folder, sources, rng) -> None:
     write(folder / "evaluation/differences.csv", frame(differences, columns=columns))
 
 
-def _write_benchmarks(folder, rng) -> None:
-    for rule, jobs in {"compute_conductance": 4, "align_blocks": 4, "rank_models": 1}.items():
-        for job in range(jobs):
+def _write_claims(folder, names, sources, truth, rng) -> None:
+    """The scores of some methods, and what the answers claimed about the known tasks."""
+    noisy = {"vlmrank": 0.05, "average_rank": 0.1, "confidence": 0.3, "random": 1.0, "oracle": 0.0}
+    values = {
+        method: (truth + spread * rng.normal(size=truth.shape))[None].repeat(2, axis=0)
+        for method, spread in noisy.items()
+    }
+    write_scores(folder / "evaluation/scores.h5", Scores(names, sources, truth, values))
+    claimed = np.linspace(0.05, 0.95, 8)
+    rows = [("p_top5", c, min(1, c + 0.04), 20, max(0, c - 0.1), min(1, c + 0.15)) for c in claimed]
+    rows += [("rank_interval", 0.9, 0.93, 90, 0.88, 0.98), ("p_top5_first_pick", 0.8, 1.0, 9, 1.0, 1.0)]
+    rows += [("accuracy_interval_first_pick", 0.9, 0.78, 9, 0.44, 1.0), ("loss_first_pick", 0.05, 0.05, 9, 0.02, 0.08)]
+    columns = ["quantity", "claimed", "seen", "cases", "low", "high"]
+    store.write_csv(folder / "evaluation/calibration.csv", pd.DataFrame(rows, columns=columns))
+    changes = ("as it is", "without the nearest known task", "half the images", "without agreement")
+    for path in sorted((folder / "ranking").glob("*.answer.json")):
+        first = store.read_json(path)["model"]
+        rows = [(change, first, 0.6) for change in changes] + [(changes[2], names[-1], 0.4)]
+        table = pd.DataFrame(rows, columns=["change", "model", "share"])
+        store.write_csv(path.with_name(path.name.replace(".answer.json", ".sensitivity.csv")), table)
+
+
+def _write_benchmarks(folder, rng, *, whole=False) -> None:
+    rules = [path.stem for path in sorted(SCRIPTS.glob("*_*.py"))] if whole else RULES
+    factor, memory = (900, 12512.5) if whole else (1, 512.5)
+    for rule in rules:
+        for job in range(4):
             path = folder / rule / f"{job}.tsv"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{rng.uniform(1, 9):.4f}\t0:00:05\t512.5\t4.2\n")
+            seconds = factor * rng.uniform(1, 9)
+            path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{seconds:.4f}\t0:00:05\t{memory}\t4.2\n")

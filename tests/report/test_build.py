@@ -22,7 +22,7 @@ from vlmrank.report.build import PageOptions, build_report
 def page_of(folder: Path, *, figures=None, **options) -> str:
     beside, page = folder.parent, PageOptions(**options)
     report = build_report(folder, beside / "report.html", page=page, benchmarks=beside / "benchmarks", figures=figures)
-    return report.read_text(encoding="utf-8")
+    return report.read_text(encoding="utf-8").replace("<wbr>", "")  # where a name may be broken
 
 
 def data_of(page: str) -> dict:
@@ -39,7 +39,7 @@ def test_names_the_first_of_the_ranking(results):
     page = page_of(results, title="My zoo")
     for target in ("target_0", "target_1"):
         first = store.read_csv(results / "ranking" / f"{target}.csv").iloc[0]["model"]
-        assert f'<span class="winner">{first.replace("--", " · ")}</span>' in page
+        assert first in re.findall(r'<span class="winner">(.*?)</span>', page.replace("<wbr>", ""))
     assert "<title>My zoo</title>" in page
     assert "RN50--openai: weights file is truncated" in page  # the failed model with its reason
     assert "compute_conductance" in page  # timings by rule
@@ -79,7 +79,8 @@ def test_partial_runs(tmp_path, options):
     folder = synthetic.write_results(tmp_path / "results", **options)
     page = page_of(folder, figures=tmp_path / "figures")
     assert "Quality of this run" in page
-    assert "nan" not in re.sub(r"<script.*?</script>", "", page, flags=re.S).replace("nance", "")
+    words = re.sub(r"<script.*?</script>|data:image/[^\"]*", "", page, flags=re.S)
+    assert not re.search(r"\bnan\b", words)
     assert (tmp_path / "figures" / "evaluation.svg").is_file()
     assert (tmp_path / "figures" / "similarity.svg").is_file()
 
@@ -123,7 +124,7 @@ def test_severities():
 def test_thin_evidence_is_said(tmp_path):
     folder = synthetic.write_results(tmp_path / "results", models=8, datasets=3, images=2)
     run = collect.collect(folder)
-    found = answer.answer(run, "target_0", quality.run_checks(run))
+    found = answer.answer(run, "target_0")
     severe = {check.name: check.severity for check in found.checks if check.severity >= 2}
     assert severe["Number of known tasks"] == 3
     assert severe["Number of target images"] == 3
@@ -171,7 +172,9 @@ def test_the_first_screen_follows_the_facts(tmp_path):
     page = page_of(synthetic.write_results(tmp_path / "results", models=8, datasets=5))
     assert "Fair evidence." in page
     assert "Expected loss 2.1 points." in page
-    assert "0.60 to 0.80" in page
+    ranking = store.read_csv(tmp_path / "results/ranking/target_0.csv").iloc[0]
+    low, high = (round(100 * ranking[name]) for name in ("accuracy_low", "accuracy_high"))
+    assert f"<dd>{low} to {high}%</dd>" in page
 
 
 def test_a_run_without_an_answer_claims_nothing(tmp_path):
@@ -179,7 +182,7 @@ def test_a_run_without_an_answer_claims_nothing(tmp_path):
     (folder / "ranking" / "target_0.answer.json").unlink()
     page = page_of(folder)
     assert "No evidence that this pick is better than chance." in page
-    assert "expected accuracy" not in page
+    assert "expected accuracy" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
 
 
 def test_many_targets_share_the_explanations(tmp_path, monkeypatch):
@@ -195,7 +198,7 @@ def test_many_targets_share_the_explanations(tmp_path, monkeypatch):
 def test_a_ranking_without_images_says_so(tmp_path):
     folder = synthetic.write_results(tmp_path / "results", models=8, datasets=8, conductance=False)
     run = collect.collect(folder)
-    found = answer.answer(run, "target_0", quality.run_checks(run))
+    found = answer.answer(run, "target_0")
     assert [check.severity for check in found.checks if check.name == "Number of target images"] == [1]
     assert "unlabelled" not in re.sub(r"<script.*?</script>", "", page_of(folder), flags=re.S)
 

@@ -155,7 +155,7 @@ def _long(table: pd.DataFrame, path: object, kind: str) -> Table:
     if "language" in table.columns:
         keep = texts(table["language"]).str.lower().isin(["", "en", "eng", "english"])
         table = _filter(table, keep, "language", "language", "another language than English", left)
-    keep = texts(table["dataset"]).map(lambda name: not _is_other_task(name))
+    keep = texts(table["dataset"]).map(lambda name: not is_other_task(name))
     table = _filter(table, keep, DATASET, "dataset", "its task is not classification with one label per image", left)
     names = texts(table["model"])
     if "pretrained" in table.columns:
@@ -166,7 +166,12 @@ def _long(table: pd.DataFrame, path: object, kind: str) -> Table:
     return Table(pd.DataFrame(rows, index=table.index), left)
 
 
-def _is_other_task(dataset: str) -> bool:
+def is_other_task(dataset: str) -> bool:
+    """Whether a data set is for retrieval or has several labels an image, by its name.
+
+    >>> is_other_task("mscoco_captions"), is_other_task("cifar10")
+    (True, False)
+    """
     return OTHER_TASKS.fullmatch(dataset.lower().rpartition("/")[2].replace(" ", "_")) is not None
 
 
@@ -180,7 +185,7 @@ def _wide(table: pd.DataFrame, path: object) -> Table:
         filled = texts(table[column])[lambda cells: cells != ""]
         value = pd.to_numeric(filled, errors="coerce")
         fits = int(((value >= 0) & (value <= 1)).sum())
-        if _is_other_task(str(column)):
+        if is_other_task(str(column)):
             left.append((DATASET, str(column), len(filled), "its task is not classification with one label per image"))
         elif 2 * fits < len(filled):
             left.append(("column", str(column), len(filled), "most of its cells are no accuracies from 0 to 1"))

@@ -1,4 +1,5 @@
-"""The command `vlmrank`: models to choose from, the size of a run, published tables, images to label, stores, packs."""
+"""The command `vlmrank`: models to choose from, the size of a run, published tables, images to label, stores, packs,
+sites of reports."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from vlmrank import __version__
-from vlmrank.cli import label, models, pack, published, rank, size, store
+from vlmrank.cli import label, models, pack, published, rank, site, size, store
 from vlmrank.errors import VlmrankError
 
 
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vlmrank", description=__doc__)
     parser.add_argument("--version", action="version", version=f"vlmrank {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (rank, models, size, published, label, store, pack):
+    for command in (rank, models, size, published, label, store, pack, site):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

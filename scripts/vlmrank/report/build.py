@@ -19,13 +19,17 @@ import vl_convert
 
 import vlmrank
 from vlmrank import store
-from vlmrank.report import charts, sections
-from vlmrank.report.answer import answer, because, cost_words
+from vlmrank.report import charts, images, sections, words
+from vlmrank.report.answer import answer
 from vlmrank.report.collect import Run, collect
+from vlmrank.report.images import read_guesses
+from vlmrank.report.names import GLOSSARY
 from vlmrank.report.payload import payload, safe_json
-from vlmrank.report.quality import plural, run_checks
+from vlmrank.report.quality import run_checks
+from vlmrank.report.record import claims, comparison, reliability, track_record
+from vlmrank.text import plural
 
-SCRIPTS = ("core.js", "ranking.js", "figures.js")
+SCRIPTS = ("core.js", "ranking.js", "cost.js", "figures.js")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +40,13 @@ class PageOptions:
     ----------
     config : the settings of the run, printed in the page as they are given.
     title : heading of the page.
-    thumbnails : embed the target images, small.
+    thumbnails : embed the target's images, small, with what the best models see in them.
     method : name under which the ranking's own method stands in the evaluation; default: `vlmrank`, or what begins so.
     """
 
     config: Mapping[str, Any] | None = None
     title: str | None = None
-    thumbnails: bool = False
+    thumbnails: bool = True
     method: str | None = None
 
 
@@ -98,17 +102,18 @@ def _bundle() -> str:
     return script
 
 
-def _source(name: str) -> str:
+def read_template(name: str) -> str:
+    """The text of a file in `templates/`."""
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
-def _hash(script: str) -> str:
+def script_hash(script: str) -> str:
     """The script's hash as a content security policy states it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def render(run: Run, page: PageOptions = DEFAULT_PAGE, *, results: Path = Path()) -> str:
-    """The page as text; see `build_report` for the parameters."""
+def template_environment() -> jinja2.Environment:
+    """Templates that escape everything they are given."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -118,17 +123,22 @@ def render(run: Run, page: PageOptions = DEFAULT_PAGE, *, results: Path = Path()
     )
     environment.filters |= {
         "plural": plural,
-        "count_words": sections.count_words,
-        "digits": sections.digits,
-        "percent": sections.percent,
+        "breakable": words.breakable,
+        "count_words": words.count_words,
+        "digits": words.digits,
+        "percent": words.percent,
     }
+    return environment
+
+
+def render(run: Run, page: PageOptions = DEFAULT_PAGE, *, results: Path = Path()) -> str:
+    """The page as text; see `build_report` for the parameters."""
+    environment = template_environment()
     checks = run_checks(run)
-    answers = []
-    for target in run.targets:
-        found = answer(run, target, checks, method=page.method)
-        answers.append({**_fields(found), "because": because(run, found)})
-    content = payload(run) | {"charts": charts.specifications()}
-    scripts = [_bundle(), *(_source(name) for name in SCRIPTS)]
+    answers = [_for_template(run, target, page, results) for target in run.targets]
+    record = next((found["answer"].record for found in answers), None) or track_record(run, page.method)
+    content = payload(run) | {"charts": charts.specifications(), "reliability": reliability(run)}
+    scripts = [_bundle(), *(read_template(name) for name in SCRIPTS)]
     return environment.get_template("report.html.j2").render(
         title=page.title or sections.title(run),
         date=datetime.datetime.now().astimezone().strftime("%-d %B %Y, %H:%M"),
@@ -136,37 +146,29 @@ def render(run: Run, page: PageOptions = DEFAULT_PAGE, *, results: Path = Path()
         facts=sections.facts(run),
         answers=answers,
         checks=checks,
-        evaluation=sections.evaluation(run, page.method),
+        evaluation=sections.evaluation(run),
+        comparison=comparison(run, record),
+        claims=claims(run),
+        reliability=bool(content["reliability"]),
         similarity=bool(run.divergences),
-        many=len(run.datasets) > 22,
         weighted=any(len(table) for table in run.weights.values()),
         profiles=bool(run.profiles),
-        thumbnails=sections.thumbnails(run, results) if page.thumbnails else [],
+        glossary=GLOSSARY,
         method=sections.method(run, page.config),
-        style=_source("report.css"),
+        style=read_template("report.css"),
         scripts=scripts,
-        script_hashes=" ".join(_hash(script) for script in scripts),
+        script_hashes=" ".join(script_hash(script) for script in scripts),
         data=safe_json(content),
     )
 
 
-def _fields(found: Any) -> dict[str, Any]:
-    """A dataclass as a mapping, one level deep, with the costs of its models in words."""
-    fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    for name in ("pick", "second", "lighter"):
-        if fields[name] is not None:
-            pick = fields[name]
-            fields[name] = {
-                "rank": pick.rank,
-                "interval": pick.interval,
-                "bounded": pick.high is not None,
-                "p_top5": pick.p_top5,
-                "model": {
-                    "label": pick.model.label,
-                    "parameters": pick.model.parameters,
-                    "image_parameters": pick.model.image_parameters,
-                    "gflops": pick.model.gflops,
-                    "cost": cost_words(pick.model),
-                },
-            }
-    return fields
+def _for_template(run: Run, target: str, page: PageOptions, results: Path) -> dict[str, Any]:
+    """The answer for a target, its images and what would change it."""
+    guesses = read_guesses(run, target, results)
+    return {
+        "answer": answer(run, target, guesses=guesses, method=page.method),
+        "images": images.thumbnails(run, target, guesses) if page.thumbnails else [],
+        "watchers": guesses.models,
+        "sensitivity": sections.sensitivity(run, target),
+        "to_label": run.to_label.get(target, ""),
+    }

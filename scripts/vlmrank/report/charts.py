@@ -18,6 +18,7 @@ from vlmrank.report.payload import is_true
 
 ACCENT, QUIET = "#3585aa", "#8f9ba8"
 GROUP_COLOURS = ["#2d7ba0", "#7fc0dd", "#84909c", "#d1762b", "#b07aa1"]
+LEGEND = alt.Legend(orient="top", columns=2, labelLimit=260, symbolType="circle")  # the page has its own
 SHOWN = 40  # models in the figure of a ranking
 LIGHT = {
     "background": "white",
@@ -34,25 +35,25 @@ LIGHT = {
 
 
 def similarity_chart() -> alt.Chart:
-    """Directed map of divergences: rows cover, columns are covered; table of source, target, divergence."""
+    """Directed map of divergences: rows stand in for columns; table of source, target, divergence."""
     base = alt.Chart(alt.NamedData("table"))
     return base.mark_rect().encode(
-        x=alt.X("target:N", sort=None, title="task to be covered", axis=alt.Axis(orient="top", labelAngle=-60)),
-        y=alt.Y("source:N", sort=None, title="task that covers"),
+        x=alt.X("target:N", sort=None, title="task stood in for", axis=alt.Axis(orient="top", labelAngle=-60)),
+        y=alt.Y("source:N", sort=None, title="task that stands in"),
         color=alt.Color(
             "divergence:Q",
             scale=alt.Scale(scheme="viridis", reverse=True, domainMin=0),
-            legend=alt.Legend(title="left uncovered", orient="bottom", gradientLength=220),
+            legend=alt.Legend(title="divergence", orient="bottom", gradientLength=220),
         ),
         tooltip=[
             alt.Tooltip("source:N", title="source"),
             alt.Tooltip("target:N", title="target"),
-            alt.Tooltip("divergence:Q", title="left uncovered", format=".3f"),
+            alt.Tooltip("divergence:Q", title="divergence", format=".3f"),
         ],
     )
 
 
-def evaluation_chart() -> alt.LayerChart:
+def evaluation_chart(legend: alt.Legend | None = None) -> alt.LayerChart:
     """One row per method: mean and interval over held-out tasks, each task a tick; data `table` and `tasks`."""
     order = alt.EncodingSortField("place")
     y = alt.Y("label:N", sort=order, title=None)
@@ -60,7 +61,7 @@ def evaluation_chart() -> alt.LayerChart:
         "group:N",
         title=None,
         scale=alt.Scale(domain=list(GROUPS.values()), range=GROUP_COLOURS),
-        legend=alt.Legend(orient="top", columns=2, labelLimit=260, symbolType="circle"),
+        legend=legend,
     )
     x = alt.X(
         "mean:Q", title="mean over held-out tasks", scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=8)
@@ -102,29 +103,21 @@ def profile_chart() -> alt.LayerChart:
     points = base.mark_point(filled=True, opacity=1, size=45).encode(
         x=x, y=y, color=color, shape=alt.Shape("kind:N", legend=None), tooltip=tooltip
     )
-    names = base.transform_filter(alt.datum.last).mark_text(align="right", dy=-12, fontSize=12)
-    return alt.layer(lines, points, names.encode(x=x, y=y, color=color, text="kind:N")).properties(height=260)
+    return alt.layer(lines, points).properties(height=260)
 
 
-def cost_chart() -> alt.LayerChart:
-    """Score against cost; table of model, family, cost, score, first."""
-    base = alt.Chart(alt.NamedData("table"))
-    points = base.mark_point(filled=True, opacity=0.8).encode(
-        x=alt.X(
-            "cost:Q", scale=alt.Scale(type="log", nice=True), title="cost", axis=alt.Axis(format="~s", tickCount=8)
-        ),
-        y=alt.Y("score:Q", scale=alt.Scale(zero=False), title="score (higher is better)"),
-        color=alt.Color("family:N", title=None, legend=alt.Legend(orient="top", columns=4)),
-        shape=alt.Shape("family:N", title=None, legend=alt.Legend(orient="top", columns=4)),
-        size=alt.condition(alt.datum.first, alt.value(160), alt.value(60)),
-        tooltip=["model:N", "rank:Q", alt.Tooltip("score:Q", format=".3f"), alt.Tooltip("cost:Q", format=",.3~s")],
+def reliability_chart() -> alt.LayerChart:
+    """Claimed chance against the share seen; data `table` of claimed, seen, low, high, cases, and `diagonal`."""
+    x = alt.X(
+        "claimed:Q", title="chance claimed", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5)
     )
-    label = (
-        base.transform_filter(alt.datum.first)
-        .mark_text(dy=-14, fontWeight="bold")
-        .encode(x="cost:Q", y="score:Q", text="model:N")
-    )
-    return alt.layer(points, label).properties(height=300)
+    y = alt.Y("seen:Q", title="share that was", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))
+    diagonal = alt.Chart(alt.NamedData("diagonal")).mark_line(color=QUIET, strokeDash=[4, 4]).encode(x="x:Q", y="y:Q")
+    table = alt.Chart(alt.NamedData("table"))
+    whiskers = table.mark_rule(strokeWidth=2, color=ACCENT, opacity=0.5).encode(x=x, y="low:Q", y2="high:Q")
+    shown = [alt.Tooltip(name, format=".0%") for name in ("claimed:Q", "seen:Q")]
+    dots = table.mark_point(filled=True, size=70, opacity=1, color=ACCENT).encode(x=x, y=y, tooltip=[*shown, "cases:Q"])
+    return alt.layer(diagonal, whiskers, dots)
 
 
 def specifications() -> dict[str, dict[str, Any]]:
@@ -133,13 +126,13 @@ def specifications() -> dict[str, dict[str, Any]]:
         "similarity": similarity_chart(),
         "evaluation": evaluation_chart(),
         "profile": profile_chart(),
-        "cost": cost_chart(),
+        "reliability": reliability_chart(),
     }
     descriptions = {
-        "similarity": "Map: how much of each task (column) another task (row) leaves uncovered.",
+        "similarity": "Map: the divergence of one task (row) to another (column).",
         "evaluation": "Dots with intervals: the chosen measure's mean for each method; numbers in the table below.",
         "profile": "Lines: share of conductance and of importance in each block, from the image to the embedding.",
-        "cost": "Points: score of each model against its cost; the ranking has the numbers.",
+        "reliability": "Dots: the chance claimed and the share that came true; on the diagonal claims are right.",
     }
     found = {}
     for name, chart in charts.items():
@@ -178,7 +171,6 @@ def save_figures(run: Run, folder: str | Path) -> list[Path]:
     """Write `ranking/<target>.svg`, `similarity.svg` and `evaluation.svg`; one that has no data says so."""
     folder = Path(folder)
     written = []
-    labels = {model.name: model.label for model in run.models}
     for target in run.targets:
         path = folder / "ranking" / f"{target}.svg"
         table = run.rankings[target]
@@ -186,7 +178,7 @@ def save_figures(run: Run, folder: str | Path) -> list[Path]:
         if table.empty:
             _message(path, "No model could be ranked.")
         else:
-            table = table.assign(label=table["model"].map(labels))
+            table = table.assign(label=table["model"])
             data = table[["label", "rank", "rank_low", "rank_high"]].astype({"rank": float})
             _svg(path, ranking_figure(run, target), {"table": data}, f"Ranking for {target}")
         written.append(path)
@@ -201,7 +193,7 @@ def save_figures(run: Run, folder: str | Path) -> list[Path]:
             if np.isfinite(pooled[i, j])
         ]
         chart = similarity_chart().properties(width=alt.Step(18), height=alt.Step(18))
-        _svg(written[-2], chart, {"table": pd.DataFrame(rows)}, "What each task leaves uncovered of the others")
+        _svg(written[-2], chart, {"table": pd.DataFrame(rows)}, "Divergence of each task (row) to the others (column)")
     else:
         _message(written[-2], "This run computed no divergences.")
     chosen = run.summary[run.summary["metric"] == "ndcg_at_5"]
@@ -223,5 +215,5 @@ def save_figures(run: Run, folder: str | Path) -> list[Path]:
         "tasks": tasks[["label", "task", "value", "place"]],
     }
     title = f"{metric_label(metric)}: {'higher' if higher else 'lower'} is better"
-    _svg(written[-1], evaluation_chart().properties(width=480), data, title)
+    _svg(written[-1], evaluation_chart(LEGEND).properties(width=480), data, title)
     return written

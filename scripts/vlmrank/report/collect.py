@@ -2,80 +2,63 @@
 
 from __future__ import annotations
 
-import functools
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from vlmrank import store
-from vlmrank.errors import UNTRIED, VlmrankError
+from vlmrank.accuracy.formats import is_other_task
+from vlmrank.errors import UNTRIED
+from vlmrank.evaluation.scores import Scores, read_scores
+from vlmrank.models.names import loading_lines
 from vlmrank.models.registry import family_of
+from vlmrank.report.pairs import PairQuality, Profile, read_pairs
+from vlmrank.report.reader import Reader, names, number, read_timings
 
 RANKING_COLUMNS = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
-TABLES = {  # the columns that the page reads
-    "weights": ["model", "source", "dcd", "weight"],
-    "accuracy": ["model", "dataset", "acc1", "n", "origin"],
-    "metrics": ["method", "target", "metric", "value"],
-    "summary": ["method", "metric", "mean", "ci_low", "ci_high", "higher_is_better"],
-    "differences": ["method", "reference", "metric", "mean", "ci_low", "ci_high", "won", "tied", "lost"],
-    "pairs": ["stage", "model", "dataset", "status", "reason", "seconds"],
-}
+EXPECTED_COLUMNS = ["accuracy", "accuracy_low", "accuracy_high", "loss"]  # of rankings with an answer
 PART = "part: "  # how the column of a part of the score begins
+BESIDE_RANKING = (".weights", ".sensitivity", ".to_label")  # tables beside `ranking/<target>.csv`
 
 
 @dataclass(frozen=True)
 class Model:
-    """What the page says of a model besides its rank; sizes are counts, GFLOPs are of the image tower for one image,
-    `weights` is their SHA-256."""
+    """What the page says of a model besides its rank.
+
+    Attributes
+    ----------
+    name : in the models sheet; it is what the page calls it by.
+    architecture, pretrained : as `open_clip.create_model_and_transforms` takes them.
+    family : of its image tower.
+    parameters, image_parameters : counts.
+    gflops : of the image tower for one image.
+    bytes : of its weights.
+    speed : images per second, as measured in this run.
+    weights : their SHA-256.
+    status, reason, mismatches : what went wrong with it.
+    """
 
     name: str
     family: str
+    architecture: str = ""
+    pretrained: str = ""
     parameters: float | None = None
     image_parameters: float | None = None
     gflops: float | None = None
+    bytes: float | None = None
+    speed: float | None = None
     status: str = store.OK
     reason: str = ""
     mismatches: tuple[str, ...] = ()
     weights: str = ""
 
     @property
-    def label(self) -> str:
-        """The name to read: architecture and tag apart."""
-        return self.name.replace("--", " · ", 1)
-
-
-@dataclass(frozen=True)
-class PairQuality:
-    """How one pair was computed: what the quality table needs of it."""
-
-    model: str
-    dataset: str
-    status: str
-    reason: str
-    gap: float  # median over images and blocks of |delta| / |F(x) - F(x')|, nan where unknown
-    error: float  # median change at the last refinement of an adaptive quadrature, nan where not adaptive
-    points: int
-    images: int
-    attributed: int
-    failed_images: tuple[tuple[str, str], ...]
-    seconds: float
-    device: str
-    precision: str
-    objective: str
-    versions: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A target over a model's blocks: conductance profile [B] and aligned importance [B], each sums to 1."""
-
-    conductance: np.ndarray | None
-    importance: np.ndarray | None
+    def code(self) -> str:
+        """The lines of Python that load it; empty where the run does not say what it is."""
+        return loading_lines(self.architecture, self.pretrained) if self.architecture else ""
 
 
 @dataclass(frozen=True)
@@ -99,12 +82,21 @@ class Run:
     divergences: Mapping[str, store.Divergences]
     profiles: Mapping[tuple[str, str], Profile]
     timings: pd.DataFrame
+    calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
+    scores: Scores | None = None
+    sensitivity: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    to_label: Mapping[str, str] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Datasets that are not targets."""
         return tuple(d["dataset"] for d in self.datasets if d["dataset"] not in self.targets)
+
+    @property
+    def other_sources(self) -> tuple[str, ...]:
+        """Sources that are no classification task, such as retrieval sets."""
+        return tuple(name for name in self.sources if is_other_task(name))
 
 
 def part_columns(table: pd.DataFrame) -> dict[str, str]:
@@ -116,47 +108,19 @@ def part_columns(table: pd.DataFrame) -> dict[str, str]:
     return {name: name.removeprefix(PART) for name in map(str, table.columns) if name.startswith(PART)}
 
 
-class _Reader:
-    """Reads what exists, remembers what could not be read."""
-
-    def __init__(self, results: Path) -> None:
-        self.results = results
-        self.unreadable: dict[str, str] = {}
-
-    def get(self, name: str, read: Any, default: Any = None) -> Any:
-        path = self.results / name
-        if not path.is_file() or path.stat().st_size == 0:
-            return default
-        try:
-            return read(path)
-        except (VlmrankError, ValueError, KeyError, OSError) as error:
-            self.unreadable[name] = f"{type(error).__name__}: {error}"
-            return default
-
-    def table(self, name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
-        table = self.get(name, store.read_csv)
-        if table is not None and (lacking := [column for column in columns if column not in table.columns]):
-            self.unreadable[name] = f"lacks the columns {', '.join(lacking)}"
-            table = None
-        return pd.DataFrame(columns=list(columns)) if table is None else table
-
-
-def _names(folder: Path, suffix: str) -> list[str]:
-    return sorted(path.name[: -len(suffix)] for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else None
-
-
-def _model(name: str, card: Mapping[str, Any] | None) -> Model:
+def _model(name: str, card: Mapping[str, Any] | None, speed: float | None) -> Model:
     card = card or {}
+    architecture = str(card.get("architecture") or "")
     return Model(
         name=name,
-        family=str(card.get("family") or family_of(name.split("--")[0])),
-        parameters=_number(card.get("parameters")),
-        image_parameters=_number(card.get("image_parameters")),
-        gflops=_number(card.get("gflops")),
+        family=str(card.get("family") or family_of(architecture or name.split("--")[0])),
+        architecture=architecture,
+        pretrained=str(card.get("pretrained") or ""),
+        parameters=number(card.get("parameters")),
+        image_parameters=number(card.get("image_parameters")),
+        gflops=number(card.get("gflops")),
+        bytes=number(card.get("bytes")),
+        speed=speed,
         status=str(card.get("status") or store.OK),
         reason=str(card.get("reason") or ""),
         weights=str(card.get("weights_sha256") or ""),
@@ -164,83 +128,62 @@ def _model(name: str, card: Mapping[str, Any] | None) -> Model:
     )
 
 
-def _median(values: np.ndarray) -> float:
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if values.size else float("nan")
+def _speeds(pairs: pd.DataFrame, accuracy: pd.DataFrame) -> dict[str, float]:
+    """Model -> images per second over the data sets on which its accuracy was measured here."""
+    timed = pairs[(pairs["stage"] == "accuracy") & (pairs["status"] != store.FAILED)]
+    both = timed.merge(accuracy[accuracy["origin"] == "measured"], on=["model", "dataset"])
+    sums = both.assign(
+        n=pd.to_numeric(both["n"], errors="coerce"), seconds=pd.to_numeric(both["seconds"], errors="coerce")
+    ).groupby("model")[["n", "seconds"]]
+    return {model: row.n / row.seconds for model, row in sums.sum().iterrows() if row.seconds > 0 and row.n > 0}
 
 
-def relative_gap(score: np.ndarray, delta: np.ndarray) -> float:
-    """Median over images and blocks of |delta| / |F(x) - F(x')|; `score` is [K, 2] and `delta` [K, B].
-
-    >>> relative_gap(np.array([[3.0, 1.0]]), np.array([[0.1, -0.2, 0.3]]))
-    0.1
-    """
-    if delta.size == 0:
-        return float("nan")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _median(np.abs(delta) / np.abs(score[:, 0] - score[:, 1])[:, None])
+def _ranking(reader: Reader, name: str) -> pd.DataFrame:
+    table = reader.table(f"ranking/{name}.csv", RANKING_COLUMNS)
+    return table.assign(**{column: float("nan") for column in EXPECTED_COLUMNS if column not in table.columns})
 
 
-def _pair_quality(model: str, dataset: str, pair: store.Pair) -> PairQuality:
-    attributes = pair.attributes
-    versions = attributes.get("versions")
-    error = np.asarray(pair.error, float) if pair.error is not None else np.empty(0)
-    return PairQuality(
-        model=model,
-        dataset=dataset,
-        status=str(attributes.get("status", store.OK)),
-        reason=str(attributes.get("reason") or ""),
-        gap=relative_gap(np.asarray(pair.score, float), np.asarray(pair.delta, float)),
-        error=_median(error),
-        points=max(len(pair.alphas) - 1, 0),
-        images=len(pair.predicted_id),
-        attributed=len(pair.image_id),
-        failed_images=tuple(pair.failed_images.items()),
-        seconds=_number(attributes.get("seconds")) or 0.0,
-        device=str(attributes.get("device") or ""),
-        precision=str(attributes.get("precision") or ""),
-        objective=str(attributes.get("objective") or ""),
-        versions=versions if isinstance(versions, Mapping) else {},
-    )
+def _untried(rankings: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
+    """Model -> status and reason of those that a shortlist left out."""
+    return {
+        row.model: {"status": row.status, "reason": row.reason}
+        for table in rankings.values()
+        for row in table[table["status"] == UNTRIED].itertuples()
+    }
 
 
-def _conductance_profile(pair: store.Pair) -> np.ndarray | None:
-    """Mean over images of each block's share of the summed |conductance|: q[b] of the method."""
-    if not pair.blocks or not len(pair.image_id):
-        return None
-    mass = np.stack([np.abs(np.asarray(c, np.float64)).sum(axis=1) for c in pair.blocks.values()], axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nanmean(mass / mass.sum(axis=1, keepdims=True), axis=0)
+def _targets(cards: Sequence[Mapping[str, Any]], rankings: Mapping[str, Any]) -> tuple[str, ...]:
+    own = [card["dataset"] for card in cards if card.get("role") == "target" and card["dataset"] in rankings]
+    return tuple(own or [card["dataset"] for card in cards if card["dataset"] in rankings] or sorted(rankings))
 
 
-def _timings(folder: Path | None) -> pd.DataFrame:
-    """Jobs, seconds and memory by rule, from Snakemake's benchmark files `<rule>/**/*.tsv`."""
-    rows = []
-    for rule in sorted(path for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else ():
-        seconds, memory, cpu = [], [], []
-        for path in rule.rglob("*.tsv"):
-            try:
-                table = pd.read_csv(path, sep="\t", na_values=["-"])
-            except (ValueError, OSError):
-                continue
-            if "s" not in table:
-                continue
-            seconds += [float(s) for s in table["s"].dropna()]
-            memory += [float(m) for m in table.get("max_rss", pd.Series(dtype=float)).dropna()]
-            cpu += [float(c) for c in table.get("cpu_time", pd.Series(dtype=float)).dropna()]
-        if seconds:
-            rows.append(
-                {
-                    "rule": rule.name,
-                    "jobs": len(seconds),
-                    "seconds": sum(seconds),
-                    "median": statistics.median(seconds),
-                    "longest": max(seconds),
-                    "cpu": sum(cpu) if cpu else float("nan"),
-                    "memory": max(memory) if memory else float("nan"),
-                }
-            )
-    return pd.DataFrame(rows, columns=["rule", "jobs", "seconds", "median", "longest", "cpu", "memory"])
+def _evaluation(reader: Reader) -> dict[str, Any]:
+    """The tables of the held-out evaluation."""
+    bounds = ["mean", "ci_low", "ci_high"]
+    return {
+        "metrics": reader.table("evaluation/metrics.csv", ["method", "target", "metric", "value"]),
+        "summary": reader.table("evaluation/summary.csv", ["method", "metric", *bounds, "higher_is_better"]),
+        "differences": reader.table(
+            "evaluation/differences.csv", ["method", "reference", "metric", *bounds, "won", "tied", "lost"]
+        ),
+        "calibration": reader.table(
+            "evaluation/calibration.csv", ["quantity", "claimed", "seen", "cases", "low", "high"]
+        ),
+        "scores": reader.get("evaluation/scores.h5", read_scores),
+    }
+
+
+def _by_target(reader: Reader, targets: Sequence[str]) -> dict[str, Any]:
+    """What lies beside the rankings."""
+    weights = ["model", "source", "dcd", "weight"]
+    sensitivity = ["change", "model", "share"]
+    listed = {name: f"ranking/{name}.to_label.csv" for name in targets}
+    return {
+        "facts": {name: reader.get(f"ranking/{name}.answer.json", store.read_json) or {} for name in targets},
+        "weights": {name: reader.table(f"ranking/{name}.weights.csv", weights) for name in targets},
+        "sensitivity": {name: reader.table(f"ranking/{name}.sensitivity.csv", sensitivity) for name in targets},
+        "to_label": {name: path for name, path in listed.items() if len(reader.table(path))},
+    }
 
 
 def collect(
@@ -252,81 +195,46 @@ def collect(
 ) -> Run:
     """Read the results folder; see `vlmrank.report.build.build_report` for the parameters."""
     results = Path(results)
-    reader = _Reader(results)
+    reader = Reader(results)
     rankings = {
-        name: reader.table(f"ranking/{name}.csv", RANKING_COLUMNS)
-        for name in _names(results / "ranking", ".csv")
-        if not name.endswith(".weights")
+        name: _ranking(reader, name) for name in names(results / "ranking", ".csv") if not name.endswith(BESIDE_RANKING)
     }
     if models is None:
-        known = set(_names(results / "models", ".json")).union(*(set(r["model"]) for r in rankings.values()))
-        models = sorted(known)
+        models = sorted(
+            set(names(results / "models", ".json")).union(*(set(table["model"]) for table in rankings.values()))
+        )
     if datasets is None:
-        datasets = _names(results / "datasets", ".json")
+        datasets = names(results / "datasets", ".json")
     cards = [(reader.get(f"datasets/{name}.json", store.read_json) or {}) | {"dataset": name} for name in datasets]
-    targets = [card["dataset"] for card in cards if card.get("role") == "target" and card["dataset"] in rankings]
-    targets = targets or [name for name in rankings if name in datasets] or sorted(rankings)
-    alignment = _by_model(reader, models, "alignment", store.read_alignment)
-    quality, profiles = _pairs(reader, models, datasets, targets, alignment)
-    untried = {
-        row.model: {"status": row.status, "reason": row.reason}
-        for table in rankings.values()
-        for row in table[table["status"] == UNTRIED].itertuples()
-    }
+    targets = _targets(cards, rankings)
+    alignment = {model: reader.get(f"alignment/{model}.h5", store.read_alignment) for model in models}
+    alignment = {model: found for model, found in alignment.items() if found is not None}
+    divergences = {model: reader.get(f"dcd/{model}.h5", store.read_dcd) for model in models}
+    quality, profiles = read_pairs(reader, models, datasets, targets, alignment)
+    accuracy = reader.table("accuracy.csv", ["model", "dataset", "acc1", "n", "origin"])
+    pairs = reader.table("pairs.csv", ["stage", "model", "dataset", "status", "reason", "seconds"])
+    speeds, untried = _speeds(pairs, accuracy), _untried(rankings)
     return Run(
         models=tuple(
-            _model(name, {**(reader.get(f"models/{name}.json", store.read_json) or {}), **untried.get(name, {})})
+            _model(
+                name,
+                {**(reader.get(f"models/{name}.json", store.read_json) or {}), **untried.get(name, {})},
+                speeds.get(name),
+            )
             for name in models
         ),
         datasets=tuple(cards),
-        targets=tuple(targets),
+        targets=targets,
         rankings={name: rankings[name][rankings[name]["model"].isin(set(models))] for name in targets},
-        facts={name: reader.get(f"ranking/{name}.answer.json", store.read_json) or {} for name in targets},
-        weights={name: reader.table(f"ranking/{name}.weights.csv", TABLES["weights"]) for name in targets},
-        accuracy=reader.table("accuracy.csv", TABLES["accuracy"]),
+        accuracy=accuracy,
         unmatched=len(reader.table("accuracy_unmatched.csv")),
-        metrics=reader.table("evaluation/metrics.csv", TABLES["metrics"]),
-        summary=reader.table("evaluation/summary.csv", TABLES["summary"]),
-        differences=reader.table("evaluation/differences.csv", TABLES["differences"]),
-        pairs=reader.table("pairs.csv", TABLES["pairs"]),
-        quality=quality,
+        pairs=pairs,
+        quality=tuple(quality),
         alignment=alignment,
-        divergences=_by_model(reader, models, "dcd", store.read_dcd),
+        divergences={model: found for model, found in divergences.items() if found is not None},
         profiles=profiles,
-        timings=_timings(Path(benchmarks) if benchmarks else None),
+        timings=read_timings(Path(benchmarks) if benchmarks else None),
+        **_evaluation(reader),
+        **_by_target(reader, targets),
         unreadable=reader.unreadable,
     )
-
-
-def _by_model(reader: _Reader, models: Sequence[str], folder: str, read: Any) -> dict[str, Any]:
-    """Model -> content of its file in a folder, of those that have one."""
-    found = {model: reader.get(f"{folder}/{model}.h5", read) for model in models}
-    return {model: content for model, content in found.items() if content is not None}
-
-
-def _pairs(
-    reader: _Reader,
-    models: Sequence[str],
-    datasets: Sequence[str],
-    targets: Sequence[str],
-    alignment: Mapping[str, store.Alignment],
-) -> tuple[tuple[PairQuality, ...], dict[tuple[str, str], Profile]]:
-    """How each pair was computed, and the profiles of the targets."""
-    quality, profiles = [], {}
-    for model in models:
-        for name in datasets:
-            read = functools.partial(store.read_pair, blocks=name in targets)
-            pair = reader.get(f"conductance/{model}/{name}.h5", read)
-            if pair is None:
-                continue
-            quality.append(_pair_quality(model, name, pair))
-            if name in targets:
-                profiles[model, name] = Profile(_conductance_profile(pair), _importance(alignment.get(model), name))
-    return tuple(quality), profiles
-
-
-def _importance(alignment: store.Alignment | None, dataset: str) -> np.ndarray | None:
-    if alignment is None or dataset not in alignment.datasets:
-        return None
-    row = alignment.importance[list(alignment.datasets).index(dataset)]
-    return row if np.isfinite(row).all() else None

@@ -17,6 +17,22 @@ METRICS = {
     "regret_at_1": "Accuracy lost by taking the first",
     "regret_at_5": "Accuracy lost by taking the best of the first five",
 }
+GLOSSARY = {
+    "accuracy": "Share of images whose class a model names rightly, from the class names alone (zero-shot).",
+    "agreement": "How often a model's predictions are those that the other models make as well.",
+    "block profile": "How much each block of the image tower contributes to the score of the task.",
+    "conductance": "How much each channel of a block moves the model's score between a black image and the image.",
+    "divergence": "What a known task leaves unused of what this task uses inside a model; 0 is nothing, larger is "
+    "less alike. It has a direction.",
+    "expected loss": "How many points of accuracy the model is expected to be below the best of all, on average.",
+    "GFLOPs": "Thousand million additions and multiplications for one image.",
+    "known task": "A data set on which the models' accuracies are known.",
+    "likely rank": "The true rank lies in this range in nine cases of ten, as tried on the known tasks.",
+    "NDCG@5": "1 if the five best models stand on top in their order; what stands higher counts more.",
+    "oracle": "A choice that knows the answer: what nobody can beat.",
+    "pair": "One model on one data set.",
+    "Pareto line": "The models that no other beats in accuracy at the same or a lower cost.",
+}
 GROUPS = {
     "ours": "this method",
     "counterpart": "this method, one part exchanged",

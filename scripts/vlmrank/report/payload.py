@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from vlmrank.report.answer import known_accuracy
-from vlmrank.report.collect import Run, part_columns
+from vlmrank.report.collect import EXPECTED_COLUMNS, Run, part_columns
 from vlmrank.report.distances import pooled_divergence, reorder
 from vlmrank.report.names import method_group, method_label, metric_label
-from vlmrank.report.picks import bounds
+from vlmrank.report.words import bounds
 
 LEVELS = 255
 REASONS = 6  # sources named in a model's explanation
@@ -66,11 +66,14 @@ def payload(run: Run) -> dict[str, Any]:
         "models": [
             [
                 m.name,
-                m.label,
+                m.architecture,
                 m.family,
                 number(m.parameters, 6),
                 number(m.image_parameters, 6),
                 number(m.gflops),
+                number(m.bytes),
+                number(m.speed),
+                m.code,
                 m.weights,
             ]
             for m in run.models
@@ -103,6 +106,7 @@ def _target(run: Run, target: str, index: dict[str, int], names: list[str]) -> d
             str(row.status),
             str(row.reason),
             [number(value) for value in own],
+            [number(getattr(row, name), 3) for name in EXPECTED_COLUMNS],
         ]
         for row, own in zip(table.itertuples(), table[list(parts)].to_numpy(), strict=True)
     ]
@@ -151,7 +155,7 @@ def _why(run: Run, target: str, index: dict[str, int], names: list[str]) -> dict
 def _evaluation(run: Run) -> dict[str, Any] | None:
     if run.summary.empty:
         return None
-    methods = list(dict.fromkeys(run.summary["method"]))
+    methods = list(dict.fromkeys([*run.summary["method"], *run.differences["method"], *run.differences["reference"]]))
     values = run.metrics[run.metrics["value"].notna()]
     return {
         "labels": {method: method_label(method) for method in methods},
@@ -165,6 +169,13 @@ def _evaluation(run: Run) -> dict[str, Any] | None:
             for row in run.summary.itertuples()
         ],
         "values": [[row.method, row.metric, row.target, number(row.value, 3)] for row in values.itertuples()],
+        "differences": [
+            [
+                *(row.method, row.reference, row.metric),
+                *(number(value, 3) for value in (row.mean, row.ci_low, row.ci_high, row.won, row.tied, row.lost)),
+            ]
+            for row in run.differences.itertuples()
+        ],
     }
 
 

@@ -1,25 +1,40 @@
-"""The ranked models of a target, with their rank intervals in whole ranks."""
+"""The ranked models of a target, with what is expected of them."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from vlmrank import store
 from vlmrank.report.collect import Model, Run
+from vlmrank.report.words import bounds, count_words, digits
 
 
 @dataclass(frozen=True)
 class Pick:
-    """A model in the ranking of a target; ranks count from 1."""
+    """A model in the ranking of a target.
+
+    Attributes
+    ----------
+    model : the model.
+    rank : from 1.
+    low, high : likely ranks, None where unknown.
+    p_top5 : chance to be among the true five best.
+    accuracy, accuracy_low, accuracy_high : expected accuracy and its interval, 0 to 1.
+    loss : expected loss against the best, in accuracy.
+    """
 
     model: Model
     rank: int
     low: int | None
     high: int | None
-    p_top5: float | None
+    p_top5: float | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    loss: float | None = None
 
     @property
     def interval(self) -> str:
@@ -28,16 +43,25 @@ class Pick:
             return "unknown"
         return f"{self.low}" if self.low == self.high else f"{self.low} to {self.high}"
 
+    @property
+    def cost(self) -> str:
+        """Parameters and operations in words, empty where both are unknown."""
+        return cost_words(self.model)
 
-def bounds(low: float, high: float) -> tuple[int | None, int | None]:
-    """A rank interval in whole ranks, rounded outwards.
 
-    >>> bounds(1.98, 4.025), bounds(float("nan"), 3.0)
-    ((1, 5), (None, None))
-    """
-    if pd.isna(low) or pd.isna(high):
-        return None, None
-    return math.floor(low), math.ceil(high)
+def cost_words(model: Model) -> str:
+    """Parameters and operations of a model in words, empty where both are unknown."""
+    parts = []
+    if model.parameters:
+        inside = f" ({count_words(model.image_parameters)} in the image tower)" if model.image_parameters else ""
+        parts.append(f"{count_words(model.parameters)} parameters{inside}")
+    if model.gflops:
+        parts.append(f"{digits(model.gflops)} GFLOPs per image")
+    return " and ".join(parts)
+
+
+def _known(value: Any) -> float | None:
+    return float(value) if pd.notna(value) else None
 
 
 def picks_of(run: Run, target: str) -> list[Pick]:
@@ -45,13 +69,13 @@ def picks_of(run: Run, target: str) -> list[Pick]:
     models = {model.name: model for model in run.models}
     table = run.rankings[target]
     table = table[(table["status"] != store.FAILED) & table["rank"].notna()].sort_values("rank", kind="stable")
+    numbers = ("p_top5", "accuracy", "accuracy_low", "accuracy_high", "loss")
     return [
         Pick(
-            model=models[row.model],
-            rank=int(row.rank),
-            low=bounds(row.rank_low, row.rank_high)[0],
-            high=bounds(row.rank_low, row.rank_high)[1],
-            p_top5=float(row.p_top5) if pd.notna(row.p_top5) else None,
+            models[row.model],
+            int(row.rank),
+            *bounds(row.rank_low, row.rank_high),
+            **{name: _known(getattr(row, name)) for name in numbers},
         )
         for row in table.itertuples()
     ]

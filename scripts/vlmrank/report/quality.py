@@ -12,6 +12,7 @@ import pandas as pd
 from vlmrank import store
 from vlmrank.errors import UNTRIED
 from vlmrank.report.collect import Run
+from vlmrank.text import plural
 
 SEVERITIES = ("fine", "note", "caution", "serious")
 LISTED = 12
@@ -44,15 +45,6 @@ class Check:
     def word(self) -> str:
         """The severity as a word."""
         return SEVERITIES[self.severity]
-
-
-def plural(number: int, noun: str, nouns: str = "") -> str:
-    """A count with its noun.
-
-    >>> plural(1, "image"), plural(1200, "pair"), plural(2, "class", "classes")
-    ('1 image', '1,200 pairs', '2 classes')
-    """
-    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def _graded(share: float, steps: Sequence[float] = (0.0, 0.05, 0.25)) -> int:

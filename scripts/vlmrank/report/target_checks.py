@@ -1,8 +1,8 @@
-"""Quality checks of one target: how far its answer can be trusted."""
+"""The checks that concern the answer for one target."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,41 +10,45 @@ import numpy as np
 from vlmrank import store
 from vlmrank.report.collect import Run
 from vlmrank.report.distances import pooled_divergence
-from vlmrank.report.picks import Pick
-from vlmrank.report.quality import Check, plural
+from vlmrank.report.quality import Check
+from vlmrank.text import plural
 
 
-def target_checks(run: Run, target: str, picks: list[Pick], images: tuple[int, int], record: Any) -> list[Check]:
-    """The checks that concern one target.
+def target_checks(
+    run: Run, target: str, *, interval: Sequence[int | None], ranked: int, images: int, record: Mapping[str, Any] | None
+) -> list[Check]:
+    """What speaks for and against relying on the answer.
 
     Parameters
     ----------
-    picks : its ranked models.
-    images : of the target, how many were looked at, and of how many the conductance was computed.
-    record : how the method did on known tasks (`vlmrank.report.answer.track_record`), None where nothing is known.
+    run, target : what was read, and the target.
+    interval : lowest and highest likely rank of the first model, None where unknown.
+    ranked : number of models with a rank.
+    images : number of images of the target that were used.
+    record : how the method did on known tasks, as `vlmrank.report.answer.track_record` gives it.
     """
-    found = [
-        _sources(target, len(run.sources)),
-        _images(target, *images, seen=bool(run.quality)),
-        _interval(target, picks),
-        _distance(run, target),
-        _held_out(target, record),
-        _class_names(run, target, known=record is not None),
-    ]
-    return [check for check in found if check is not None]
+    found = [_sources(run, target), _images(target, images, seen=bool(run.quality)), _record(target, record)]
+    if ranked > 1 and None not in interval:
+        found.insert(2, _width(target, interval, ranked))
+    for check in (_distance(run, target), _class_names(run, target, known=record is not None)):
+        if check is not None:
+            found.append(check)
+    return found
 
 
-def image_counts(predicted: int, attributed: int) -> str:
-    """How many images were looked at, and of how many the conductance was computed.
+def _sources(run: Run, target: str) -> Check:
+    sources = len(run.sources)
+    advice = "With few known tasks the nearest one may still be unlike this task; add datasets with known accuracies."
+    return Check(
+        "Number of known tasks",
+        3 if sources < 3 else 2 if sources < 6 else 0,
+        f"Decided from {plural(sources, 'known task')}.",
+        advice if sources < 6 else "",
+        target=target,
+    )
 
-    >>> image_counts(128, 16), image_counts(16, 16)
-    ('128 unlabelled images of the task (conductance of 16 of them)', '16 unlabelled images of the task')
-    """
-    part = f" (conductance of {attributed} of them)" if attributed < predicted else ""
-    return f"{plural(predicted, 'unlabelled image')} of the task{part}"
 
-
-def _images(target: str, images: int, attributed: int, *, seen: bool) -> Check:
+def _images(target: str, images: int, *, seen: bool) -> Check:
     name = "Number of target images"
     if not seen:
         found = "No image of the task was looked at: the ranking follows the accuracies on the known tasks alone."
@@ -52,43 +56,31 @@ def _images(target: str, images: int, attributed: int, *, seen: bool) -> Check:
     return Check(
         name,
         3 if images < 4 else 2 if images < 8 else 0,
-        f"Decided from {image_counts(images, attributed)}.",
+        f"Decided from {plural(images, 'unlabelled image')} of the task.",
         "Add images; 16 to 64 are enough." if images < 8 else "",
         target=target,
     )
 
 
-def _sources(target: str, sources: int) -> Check:
-    return Check(
-        "Number of known tasks",
-        3 if sources < 3 else 2 if sources < 6 else 0,
-        f"Decided from {plural(sources, 'source task')}.",
-        "With few sources the nearest one may still be unlike the task; add datasets with known accuracies."
-        if sources < 6
-        else "",
-        target=target,
-    )
-
-
-def _interval(target: str, picks: list[Pick]) -> Check | None:
-    if len(picks) < 2 or picks[0].high is None:
-        return None
-    width = picks[0].high - picks[0].low + 1
-    wide = width / len(picks)
+def _width(target: str, interval: Sequence[int], ranked: int) -> Check:
+    low, high = interval
+    width = high - low + 1
+    wide = width / ranked if width > 2 else 0.0
+    advice = "Several models may be the best: try the shortlist on labelled images before much depends on it."
     return Check(
         "Width of the first model's interval",
-        2 if wide > 0.5 and width > 2 else 1 if wide > 0.25 and width > 2 else 0,
-        f"Its likely rank is {picks[0].interval} of {len(picks)}.",
-        "Other images or sources would have put another model first; test the first few on labelled images."
-        if wide > 0.25 and width > 2
-        else "",
+        2 if wide > 0.5 else 1 if wide > 0.25 else 0,
+        f"Its likely rank is {low if low == high else f'{low} to {high}'} of {ranked}.",
+        advice if wide > 0.25 else "",
         target=target,
     )
 
 
 def _distance(run: Run, target: str) -> Check | None:
-    near, names = pooled_divergence(run), [card["dataset"] for card in run.datasets]
-    if not np.isfinite(near).any() or target not in names:
+    """How far the nearest known task is, beside how far known tasks are from each other."""
+    names = [card["dataset"] for card in run.datasets]
+    near = pooled_divergence(run)
+    if target not in names or not np.isfinite(near).any():
         return None
     place = [i for i, name in enumerate(names) if name in run.sources]
     own = near[place, names.index(target)]
@@ -98,31 +90,31 @@ def _distance(run: Run, target: str) -> Check | None:
     if not np.isfinite(own).any() or not best:
         return None
     nearest = float(np.nanmin(own))
-    farther = float(np.mean([value >= nearest for value in best]))
-    far = nearest > max(best)
+    farther, far = float(np.mean([value >= nearest for value in best])), nearest > max(best)
+    advice = "This task is unlike every known one: the ranking extrapolates. Add a known task that resembles it."
     return Check(
         "Distance to the known tasks",
         2 if far else 1 if farther < 0.1 else 0,
-        f"The nearest source leaves {nearest:.2f} of the target uncovered; among the sources themselves "
-        f"this is {min(best):.2f} to {max(best):.2f}.",
-        "The task is unlike every known one: the ranking extrapolates. Add a source that resembles it." if far else "",
+        f"The nearest known task is at a divergence of {nearest:.2f} (0: it uses all that this task needs); known "
+        f"tasks are {min(best):.2f} to {max(best):.2f} from their nearest.",
+        advice if far else "",
         target=target,
     )
 
 
-def _held_out(target: str, record: Mapping[str, Any] | None) -> Check | None:
+def _record(target: str, record: Mapping[str, Any] | None) -> Check:
     name = "Held-out evaluation"
     if record is None:
-        return Check(name, 1, "None: nothing is known of how well the method does on this zoo.", target=target)
+        return Check(name, 1, "None: nothing is known of how well the method does on these models.", target=target)
     if "loss_random" not in record:
-        return None
+        return Check(name, 1, "It holds no random choice to compare with.", target=target)
     worse = record["loss"] >= record["loss_random"]
     return Check(
         name,
         2 if worse else 1 if record["tasks"] < 5 else 0,
-        f"On {plural(record['tasks'], 'task')} with known answer the first model lost "
-        f"{record['loss']:.1f} points, a random one {record['loss_random']:.1f}.",
-        "On this zoo the method is no better than chance." if worse else "",
+        f"On {plural(record['tasks'], 'task')} with known answer the first model lost {record['loss']:.1f} points of "
+        f"accuracy, a random one {record['loss_random']:.1f}.",
+        "On these models the method is no better than chance." if worse else "",
         target=target,
     )
 
@@ -143,13 +135,13 @@ def _class_names(run: Run, target: str, *, known: bool) -> Check | None:
 
 
 def known_answer(target: str, truth: Mapping[str, Any]) -> Check:
-    """How good the first model really is, where the accuracies on the target are known."""
+    """The pick beside the truth, where the run holds it."""
     lost = 100 * (truth["best"] - truth["own"])
     return Check(
         "Known answer",
         2 if lost > 5 else 1 if lost > 2 else 0,
         f"By the accuracies that this run holds for the task, the first model is {truth['place']} of {truth['count']} "
         f"and loses {lost:.1f} points to the best.",
-        f"Where accuracies are known, trust them: {truth['label']} is the best." if lost > 2 else "",
+        f"Where accuracies are known, trust them: {truth['name']} is the best." if lost > 2 else "",
         target=target,
     )

@@ -2,10 +2,8 @@
 "use strict";
 const report = (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const [NAME, LABEL, FAMILY, PARAMETERS, IMAGE_PARAMETERS, GFLOPS, WEIGHTS] = [0, 1, 2, 3, 4, 5, 6];
-  const models = data.models.map((row, index) => ({
-    index, name: row[NAME], label: row[LABEL], family: row[FAMILY],
-    parameters: row[PARAMETERS], imageParameters: row[IMAGE_PARAMETERS], gflops: row[GFLOPS], weights: row[WEIGHTS],
+  const models = data.models.map(([name, architecture, family, parameters, imageParameters, gflops, bytes, speed, code, weights], index) => ({
+    index, name, architecture, family, parameters, imageParameters, gflops, bytes, speed, code, weights, group: name.split("--")[0],
   }));
   const state = { target: 0 };
   const watchers = [];
@@ -19,6 +17,12 @@ const report = (() => {
     node.append(...children.filter((child) => child !== null && child !== undefined));
     return node;
   };
+  // A name that a narrow column breaks after its separators and nowhere else.
+  const named = (text) => {
+    const node = element("span");
+    for (const part of String(text).match(/[^-_/.:]{1,18}[-_/.:]*|[-_/.:]+/g) || []) node.append(...(node.childNodes.length ? [element("wbr")] : []), part);
+    return node;
+  };
   const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
   const percent = (value, digits = 0) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)}%`);
   const count = (value) => {
@@ -28,6 +32,7 @@ const report = (() => {
     if (value >= 1e3) return `${Number((value / 1e3).toPrecision(3))} k`;
     return String(value);
   };
+  const digits = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(3)).toLocaleString("en"));
   const target = () => data.targets[state.target];
   const ranked = () => target().rows.filter((row) => row[1] !== null).sort((a, b) => a[1] - b[1]);
 
@@ -51,5 +56,17 @@ const report = (() => {
     }
     show(index);
   };
-  return { data, models, state, watchers, element, fixed, percent, count, target, ranked, start };
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.addEventListener("click", async () => {
+      const code = document.getElementById(button.dataset.copy);
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(code); // at least it is marked, to be copied by hand
+        button.textContent = "Selected";
+      }
+    });
+  }
+  return { data, models, state, watchers, element, named, fixed, percent, count, digits, target, ranked, start };
 })();
