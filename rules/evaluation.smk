@@ -163,6 +163,7 @@ rule evaluate_methods:
             "vlmrank.evaluation.class_similarity:read_relations",
             "vlmrank.published.shipped:published_ranks",
             "vlmrank.published.shipped:shortlist_records",
+            "vlmrank.published.shipped:told",
             "vlmrank.store:read_csv",
             "vlmrank.store:read_json",
             "vlmrank.store:write_csv",
