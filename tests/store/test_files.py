@@ -149,3 +149,9 @@ def test_a_full_disk_is_one_line(tmp_path, error):
         raise error
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pair_prints_in_one_line():
+    attributes = {"model": "m", "dataset": "d", "status": "ok"}
+    pair = store.Pair(blocks={"a": np.zeros((4, 300))}, image_id=list("abcd"), attributes=attributes)
+    assert repr(pair) == "Pair(m on d: 4 images, 1 blocks, 4 predicted, ok)"

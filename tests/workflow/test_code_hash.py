@@ -177,3 +177,13 @@ def test_the_same_function_by_another_way_of_import(package):
     edit(package, "maths.py", "from vlmrank.helpers import scale\n", "")
     edit(package, "maths.py", "    return scale", "    from vlmrank.helpers import scale\n\n    return scale")
     assert code_hash("vlmrank.maths:used", root=package) == before
+
+
+def test_what_an_object_prints_does_not_count(package):
+    text = "class Thing:\n    size = 1\n\n    def __repr__(self):\n        return 'one'\n"
+    (package / "work.py").write_text(text)
+    before = code_hash("vlmrank.work:Thing", root=package)
+    edit(package, "work.py", "'one'", "f'Thing of {self.size}'")
+    assert code_hash("vlmrank.work:Thing", root=package) == before
+    edit(package, "work.py", "size = 1", "size = 2")
+    assert code_hash("vlmrank.work:Thing", root=package) != before

@@ -41,6 +41,9 @@ class LoadedModel:
     visual: nn.Module
     card: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"LoadedModel({self.card.get('model') or self.card.get('architecture', '')!r})"
+
 
 def load_from_card(
     card: Mapping[str, Any],

@@ -82,6 +82,11 @@ class Pair:
         if not len(self.predicted_sha256):
             object.__setattr__(self, "predicted_sha256", ("",) * len(self.predicted_id))
 
+    def __repr__(self) -> str:
+        name, status = (self.attributes.get(key, "?") for key in ("dataset", "status"))
+        size = f"{len(self.image_id)} images, {len(self.blocks)} blocks, {len(self.predicted_id)} predicted"
+        return f"Pair({self.attributes.get('model', '?')} on {name}: {size}, {status})"
+
     @property
     def ok(self) -> bool:
         """Whether the pair could be computed."""

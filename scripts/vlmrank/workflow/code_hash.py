@@ -1,8 +1,8 @@
 """Hash exactly the code that a rule uses, since Snakemake does not see an edit in an imported module.
 
 The hash covers definitions by name and text, not by place: moving a function or a module changes no hash. Docstrings,
-comments, layout, annotations of functions and the text of messages (in `raise`, `assert`, logging and progress calls)
-are left out.
+comments, layout, annotations of functions, the text of messages (in `raise`, `assert`, logging and progress calls) and
+what an object prints (`__repr__`) are left out.
 """
 
 from __future__ import annotations
@@ -375,7 +375,9 @@ class _Normalise(ast.NodeTransformer):
         node.annotation = None
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt | None:
+        if node.name in ("__repr__", "_repr_html_"):  # words for people
+            return None
         node.returns = None
         return self.generic_visit(node)
 
