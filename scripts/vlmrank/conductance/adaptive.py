@@ -37,7 +37,7 @@ def relative_change(new: Sequence[Tensor], old: Sequence[Tensor]) -> Tensor:
 
 
 class KeptNodes(Reduction):
-    """Outputs and gradients of all nodes of a few images, kept until no image needs more nodes."""
+    """Outputs and gradients of all nodes of a few images, kept until every image has converged."""
 
     def __init__(self, blocks: Sequence[Block], count: int):
         super().__init__(blocks, count, 0)
@@ -126,13 +126,13 @@ def refine_conductance(
 
     The nodes are doubled until the attributions of an image change by less than the tolerance (`relative_change`), or
     until the next doubling would pass `max_points`. The new nodes lie between the old ones, whose outputs and gradients
-    are kept: h and g of a few images at a time, of as many as fit a quarter of the free memory. Only the secant rule,
-    whose gradients belong to steps and not to nodes, starts over.
+    are kept, for as many images at a time as fit into a quarter of the free memory. Only the secant rule starts over,
+    since its gradients belong to steps, not to nodes.
 
     Parameters
     ----------
     forward, blocks, images, baseline, scalar, chunk_size : as in `vlmrank.conductance.layer.layer_conductance`.
-    refinement : where it starts and stops.
+    refinement : first attempt, tolerance and limit.
     rule : `clenshaw-curtis`, `trapezoid`, `left` or `secant`.
 
     Returns

@@ -48,9 +48,9 @@ class PairTask:
     image_ids : K identifiers.
     classes : class names; empty where there are none.
     templates : prompts with `{c}` for the class name.
-    failed_images : image identifier -> reason, of images that could not even be decoded.
-    further : identifiers and pictures of which only the predictions are wanted; drawn one at a time, so that thousands
-        need no memory. A `VlmrankError` in place of a picture is the reason why there is none.
+    failed_images : image identifier -> reason, for images that could not be decoded.
+    further : identifiers and pictures that are only predicted; taken one at a time, so that thousands need no memory. A
+        `VlmrankError` in place of a picture says why there is none.
     sha256 : identifier -> hash of the image's content.
     known : rows of images that are not among `images` or whose prediction is known already.
     attributes : further attributes to store with the pair.
@@ -192,7 +192,7 @@ def _array(value: Tensor | None, rows: Sequence[int]) -> np.ndarray | None:
 
 
 def _compute(loaded, path: ModelPath, task: PairTask, options: ConductanceOptions, dtype: torch.dtype) -> Pair:
-    """What is asked for and not known yet, and what is known."""
+    """Compute the rows that are not known yet, and merge them with the known ones."""
     images, names, failed = _preprocess(loaded, task)
     chunk = 16 if options.batch == "auto" else int(options.batch)
     embedding, further = _embeddings(loaded, task, images, dtype, chunk, failed)
@@ -228,12 +228,12 @@ def _compute(loaded, path: ModelPath, task: PairTask, options: ConductanceOption
 
 
 def compute_pairs(loaded, tasks: Iterable[PairTask], options: ConductanceOptions) -> Iterator[Pair]:
-    """Yield one `Pair` a task, in order, as soon as it is ready; a task that fails yields a failed pair.
+    """Yield one `Pair` per task, in order, as soon as it is ready; a task that fails yields a failed pair.
 
     Parameters
     ----------
     loaded : a `vlmrank.zoo.LoadedModel`: model, tokenizer, preprocess, visual, card.
-    tasks : datasets; may be a generator, it is drawn from one at a time.
+    tasks : datasets; may be a generator, which is read one at a time.
     options : how conductance is computed.
     """
     card = loaded.card

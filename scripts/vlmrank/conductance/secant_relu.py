@@ -48,9 +48,9 @@ SUBSTEPS = 8
 
 
 class Carry:
-    """The last sample of a pass's tensors, from which the first step of the next pass sets out.
+    """The last sample of a pass's tensors, where the first step of the next pass starts.
 
-    Tensors are told apart by the order in which `take` is called. A pass that fails is forgotten by the next `begin`.
+    Tensors are identified by the order of the calls of `take`. The next `begin` drops a failed pass.
     """
 
     def __init__(self):
@@ -91,7 +91,7 @@ class _SecantReLU(torch.autograd.Function):
             result[0] = 0
         else:
             _times_slope(gradient[:1], before, z[:1], result[:1])
-        size = len(z) if z.is_cuda else 1  # sample by sample on the CPU, in its cache
+        size = len(z) if z.is_cuda else 1  # sample by sample on the CPU, so that they stay in its cache
         for j in range(1, len(z), size):
             part = slice(j, j + size)
             _times_slope(gradient[part], z[j - 1 : j - 1 + size][: len(z) - j], z[part], result[part])
