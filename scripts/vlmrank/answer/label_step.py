@@ -1,4 +1,4 @@
-"""One round of labels: what those at hand change, which models could still be best, and what to label next."""
+"""One round of labelling: update the ranking with the labels at hand, and choose what to label next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a few labels say about the models that could be best, and which images to label.
+"""Update the candidates with a few labels, and choose which images to label.
 
 A label is read against what the committee of these models expected of the image. With q_k the committee's guess of the
 class of image k and f_mk = q_k(prediction of m), models m are right or wrong on it together: z_mk is 1 or 0, and under

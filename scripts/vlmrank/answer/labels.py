@@ -1,4 +1,4 @@
-"""Labels of a target's images as a person gives them: a CSV with an image and its class, or "I don't know", a row.
+"""Read a person's labels: a CSV with one image and its class, or "I don't know", per row.
 
 `ranking/{target}.to_label.csv` asks for them; the same file, filled in by hand or by the page of `vlmrank label`, is
 what the next run reads.

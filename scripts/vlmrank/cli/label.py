@@ -1,4 +1,4 @@
-"""`vlmrank label`: a page on which the images that tell the best models apart are labelled."""
+"""`vlmrank label`: write a page to label the images that best tell the top models apart."""
 
 from __future__ import annotations
 

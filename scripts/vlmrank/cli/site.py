@@ -1,4 +1,4 @@
-"""`vlmrank site`: the reports of several runs in one folder, with a page to find them."""
+"""`vlmrank site`: collect the reports of several runs in one folder with an index page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published accuracies that the package ships, and what they say about models before anything is downloaded.
+"""The published accuracies shipped with the package, and the prior ranking that they give before any download.
 
 M models, T tasks (datasets).
 """

@@ -1,4 +1,4 @@
-"""Which models are worth trying first: by their published accuracies, within a budget."""
+"""Choose which models to try first, by published accuracy and within a budget."""
 
 from __future__ import annotations
 

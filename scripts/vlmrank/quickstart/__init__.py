@@ -1,1 +1,3 @@
-"""From photographs to a model: published accuracies, then a shortlist's predictions, then the whole method."""
+"""`vlmrank rank`: from photographs to a model by published accuracies, a shortlist's predictions, then the whole
+method.
+"""

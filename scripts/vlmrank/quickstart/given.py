@@ -1,4 +1,4 @@
-"""What the user gave: images, class names, models, a budget. Everything that is wrong with it is one message."""
+"""Check what the user gave (images, class names, models, a budget) and report all faults in one message."""
 
 from __future__ import annotations
 

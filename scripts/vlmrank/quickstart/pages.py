@@ -1,4 +1,4 @@
-"""What a run leaves after each model: ranking.csv, answer.json and report.html, each whole or as it was before."""
+"""Write ranking.csv, answer.json and report.html after each model, each atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forward passes of one model over the user's images: its zero-shot predictions, without any label."""
+"""Predict the user's images with one model, zero-shot and without labels."""
 
 from __future__ import annotations
 

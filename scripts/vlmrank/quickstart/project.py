@@ -1,4 +1,4 @@
-"""Write sheets and configuration into a folder as one would by hand, so that `snakemake` there goes on."""
+"""Write sheets and configuration into a folder as a user would, so that `snakemake` can continue there."""
 
 from __future__ import annotations
 

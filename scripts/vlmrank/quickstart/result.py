@@ -1,4 +1,4 @@
-"""What `vlmrank.rank` returns."""
+"""The result of `vlmrank.rank`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranking as far as a run has come: by published accuracy, then by the predictions of the models tried so far."""
+"""The ranking so far: by published accuracy, then by the predictions of the models tried."""
 
 from __future__ import annotations
 

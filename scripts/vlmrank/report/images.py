@@ -1,4 +1,4 @@
-"""The target's images, small, with what the best models see in them; those on which they disagree come first."""
+"""Thumbnails of the target's images with the best models' predictions; images on which they disagree come first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page on which a target's images are labelled: one file that opens from disk and asks nobody."""
+"""The labelling page: one HTML file to label a target's images, which opens offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Snakemake's own report opens on: the answer for each target."""
+"""The first page of Snakemake's own report: the answer for each target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page needs of the pair files: how each was computed, and the targets' block profiles."""
+"""Read the pair files for the page: how each pair was computed, and the targets' block profiles."""
 
 from __future__ import annotations
 

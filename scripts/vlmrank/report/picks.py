@@ -1,4 +1,4 @@
-"""The ranked models of a target, with what is expected of them."""
+"""The ranked models of a target, with rank intervals and expected accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a results folder in which anything may be absent or broken."""
+"""Read files of a results folder in which anything may be absent or broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the choice did on tasks whose answer is known, in plain figures, and how far its claims came true."""
+"""The track record: how the choice did on known tasks, and how far its claims were right."""
 
 from __future__ import annotations
 

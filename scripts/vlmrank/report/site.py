@@ -1,4 +1,4 @@
-"""One folder with the reports of several runs and a page to find them: opened from disk, loading nothing."""
+"""Collect the reports of several runs in one folder, with an index page that opens offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers and names as the page writes them."""
+"""Format numbers and names for the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the profile that the command line names is there: Snakemake goes on without one that is not."""
+"""Check that the workflow profile of the command line exists, since Snakemake silently goes on without it."""
 
 from __future__ import annotations
 

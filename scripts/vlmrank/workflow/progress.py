@@ -1,4 +1,4 @@
-"""How many of the pairs that a run computes are there, and how long the others will take."""
+"""Progress of a run: pairs that exist, and the time that the others will take."""
 
 from __future__ import annotations
 

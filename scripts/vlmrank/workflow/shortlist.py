@@ -1,4 +1,4 @@
-"""Shorten a models sheet to the models that are worth computing, by published accuracy and budget."""
+"""Shorten a models sheet to the models worth computing, by published accuracy and budget."""
 
 from __future__ import annotations
 
