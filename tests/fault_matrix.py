@@ -12,7 +12,11 @@ ROWS = (
     ("results folder full (ENOSPC)", "likewise", 1),
     ("a result cannot be read for a moment (EIO)", "the job that reads it says so and fails; the file stays", 0),
     ("no file locks (ENOLCK), no hard links (EPERM)", "neither is needed", 0),
-    ("SIGINT or SIGHUP to the head", "jobs are cancelled", 0),
+    (
+        "Ctrl-C or a closed terminal (SIGINT or SIGHUP to the head and its jobs)",
+        "jobs end and give back what they were at",
+        0,
+    ),
     ("SIGTERM to the head", "no new jobs; running ones are waited for", 0),
     ("SIGKILL of the head", "its job goes on; the next run waits for what that has taken on", 0),
     ("a pair in results truncated, garbage, empty, or with a flipped bit", "dropped, and copied from the store", 0),

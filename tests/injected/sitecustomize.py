@@ -121,10 +121,11 @@ def happen(fault: str, lease) -> None:
 
 
 def happen_to_the_head(name: str) -> None:
-    """Send the head a signal; a job that it cancels, or does not wait for, is still at work by then."""
+    """Send the head a signal, as a terminal does with its jobs; one that survives it is at work until `go` is there."""
     if not name:
         return
-    os.kill(int((FOLDER / "head.pid").read_text()), getattr(signal, name))
+    send = os.killpg if name in ("SIGINT", "SIGHUP") else os.kill
+    send(int((FOLDER / "head.pid").read_text()), getattr(signal, name))
     end = time.monotonic() + 180
     while name != "SIGTERM" and not (FOLDER / "go").exists() and time.monotonic() < end:
         time.sleep(0.2)
