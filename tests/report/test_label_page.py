@@ -8,8 +8,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic
 from PIL import Image
 
+from vlmrank import store
+from vlmrank.report.build import build_report
 from vlmrank.report.label_page import label_page
 
 HOSTILE = '<script>alert("x")</script>'
@@ -47,6 +50,21 @@ def test_the_data_hold_pictures_labels_and_reasons(tmp_path):
     assert [one["label"] for one in found["images"]] == ["cat", "", ""]
     assert all(one["data"].startswith("data:image/jpeg;base64,") for one in found["images"][:2])
     assert found["images"][2]["reason"].startswith("no picture")
+
+
+def test_the_report_says_which_labels_were_used_and_which_would_decide(tmp_path):
+    results = synthetic.write_results(tmp_path / "results", models=8, datasets=5)
+    path = next((results / "ranking").glob("*.answer.json"))
+    facts = store.read_json(path)
+    text = build_report(results, tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "The ranking used no label of the task." in text
+    assert "Near ties." not in text
+    ties = [{"model": facts["model"], "p_best": 0.6}, {"model": "<b>other</b>", "p_best": 0.35}]
+    store.write_json(path, facts | {"labels": 23, "to_label": 24, "near_ties": ties})
+    text = build_report(results, tmp_path / "b.html").read_text(encoding="utf-8")
+    assert "The ranking used 23 labels of the task." in text
+    assert "2 models could be the best" in text and "Labels of 24 images would tell them apart" in text
+    assert "<b>other</b>" not in text
 
 
 @pytest.mark.browser
