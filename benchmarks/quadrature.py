@@ -29,13 +29,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from vlmrank.conductance.accumulate import channel_sum
 from vlmrank.conductance.layer import layer_conductance
 from vlmrank.conductance.objective import embedding_objective, zero_shot_objective
-from vlmrank.conductance.options import PRECISIONS
-from vlmrank.conductance.pair import in_precision
 from vlmrank.conductance.quadrature import arc_length_curve, path_positions, uniform_curve
 from vlmrank.conductance.secant_relu import is_piecewise_linear
 from vlmrank.datasets.prompts import DEFAULT_TEMPLATES, read_prompts
 from vlmrank.errors import VlmrankError
 from vlmrank.models.blocks import Block, visual_blocks
+from vlmrank.models.precision import DTYPES, in_precision
 from vlmrank.models.texts import class_embeddings
 from vlmrank.store import write_json
 
@@ -161,7 +160,7 @@ def print_precisions(problem: Problem, points: int) -> list[dict]:
     exact = problem.run(rule, points)
     x, baseline, rows = problem.x, problem.baseline, []
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name in PRECISIONS:
+    for name in DTYPES:
         if name == "float64" or (name == "tf32" and device == "cpu"):
             continue
         problem.model.to(device, torch.float32)

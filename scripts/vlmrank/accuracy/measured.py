@@ -76,7 +76,13 @@ def zero_shot_accuracy(logits: np.ndarray, labels: np.ndarray, classes: Sequence
 
 
 def measure_accuracy(
-    loaded, card: Mapping[str, Any], *, batch: int = 64, threads: int | None = None, identity: str = ""
+    loaded,
+    card: Mapping[str, Any],
+    *,
+    batch: int = 64,
+    threads: int | None = None,
+    identity: str = "",
+    precision: str = "float32",
 ) -> dict[str, Any]:
     """Measure one loaded model's zero-shot accuracy on the labelled images of a dataset card.
 
@@ -90,6 +96,7 @@ def measure_accuracy(
     batch : images per pass.
     threads : that decode images; the number of processors by default.
     identity : stored with the result.
+    precision : that the towers run in, as `vlmrank.models.precision.in_precision` takes it.
 
     Returns
     -------
@@ -102,6 +109,8 @@ def measure_accuracy(
     """
     import torch
     import torch.nn.functional as F
+
+    from vlmrank.models.precision import at_least_float32, full_precision, in_precision
 
     started = time.perf_counter()
     records = list(card.get("test") or [])
@@ -120,7 +129,8 @@ def measure_accuracy(
             return record, str(error)
 
     logits, labels = [], []
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool, torch.no_grad():
+    arithmetic = in_precision(precision, parameter.device)
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool, torch.no_grad(), arithmetic:
         text = class_embeddings(loaded.model, loaded.tokenizer, card["classes"], templates)
         for start in range(0, len(records), batch):
             decoded = list(pool.map(decode, records[start : start + batch]))
@@ -129,8 +139,9 @@ def measure_accuracy(
             if not good:
                 continue
             images = torch.stack([found for _, found in good]).to(parameter.device, parameter.dtype)
-            embedding = F.normalize(loaded.model.encode_image(images), dim=-1)
-            logits.append((SCALE * embedding @ text.T).float().cpu().numpy())
+            embedding = F.normalize(at_least_float32(loaded.model.encode_image(images)), dim=-1)
+            with full_precision():
+                logits.append((SCALE * embedding @ text.T.to(embedding)).float().cpu().numpy())
             labels += [label for label, _ in good]
     if not labels:
         reason = f"none of the {len(records)} labelled images can be read; the first: {failed[0]['reason']}"

@@ -2,7 +2,7 @@
 
 Samples are numbered f = k (n+1) + j for image k and node j. A reduction is told which samples a pass holds (`begin`),
 gets h and g of each block (`add`), and makes the sums its own only when the whole pass succeeded (`commit`); after
-a failure it forgets the pass (`rollback`).
+a failure it forgets the pass (`rollback`). Nothing here waits for a GPU.
 """
 
 from __future__ import annotations
@@ -13,11 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlmrank.conductance import kernels
 from vlmrank.conductance.quadrature import chebyshev_nodes, step_mean_matrix, stieltjes_matrix
 from vlmrank.models.blocks import Block
+from vlmrank.models.precision import at_least_float32
 
 PIECE = 1 << 15
 """Elements of a map that the CPU takes at a time, for all nodes of a panel."""
+
+
+STEP = torch.tensor([[0.0, 0.0], [-1.0, 1.0]], dtype=torch.float64)
+"""The matrix S of one step that takes the gradient at its last node."""
+
+
+def on_device(values: object, device: torch.device) -> Tensor:
+    """Return numbers as a tensor on a device, without waiting for what runs there."""
+    tensor = torch.as_tensor(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def channel_sum(values: Tensor, axis: int) -> Tensor:
@@ -27,9 +39,29 @@ def channel_sum(values: Tensor, axis: int) -> Tensor:
     return values.sum(others) if others else values
 
 
-def at_least_float32(values: Tensor) -> Tensor:
-    """Return half-precision values as float32."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+class ByImage:
+    """Adds sums [P, C] to the totals of their images, in the same order each time, which `index_add_` does not promise.
+
+    Parameters
+    ----------
+    images : int [P], in increasing order; may be empty.
+    """
+
+    def __init__(self, images: np.ndarray, device: torch.device):
+        own, inverse, counts = np.unique(images, return_inverse=True, return_counts=True)
+        self.most = int(counts.max()) if len(counts) else 0
+        self.rows = slice(int(own[0]), int(own[-1]) + 1) if len(own) else slice(0, 0)
+        self.count = self.rows.stop - self.rows.start
+        place = (images - self.rows.start) * self.most + np.arange(len(images)) - (np.cumsum(counts) - counts)[inverse]
+        self.slots = None if len(images) == self.count * self.most else on_device(place, device)
+
+    def add(self, total: Tensor, values: Tensor) -> None:
+        """Add values [P, C] to total [K, C]."""
+        if self.slots is not None:
+            spread = values.new_zeros(self.count * self.most, values.shape[1])
+            spread[self.slots] = values
+            values = spread
+        total[self.rows] += values.view(self.count, self.most, -1).sum(1)
 
 
 class Reduction:
@@ -40,7 +72,7 @@ class Reduction:
     least : fewest samples that a pass can have.
     overlap : whether a pass that ends within an image makes the next one repeat nodes.
     total : float64 [K, C_b] a block.
-    score : float64 [K, 2], F(x) and F(x').
+    scores : float64 [K (n+1)], F of every sample.
     means : float64 [N, N], weights of the nodes' gradients in each step of the pass, where the rule wants them.
     steps : int64 [S], samples of the pass at which a step ends, where the rule has steps.
     """
@@ -50,10 +82,16 @@ class Reduction:
     def __init__(self, blocks: Sequence[Block], count: int, points: int):
         self.blocks, self.count, self.points = blocks, count, points
         self.total: list[Tensor] = []
-        self.score: Tensor | None = None
+        self.scores: Tensor | None = None
         self.means: Tensor | None = None
         self.steps: Tensor | None = None
-        self._pending: list[tuple[int, Tensor, Tensor]] = []
+        self._pending: list[tuple[int, ByImage, Tensor]] = []
+
+    @property
+    def score(self) -> Tensor:
+        """F(x) and F(x'), float64 [K, 2]."""
+        scores = self.scores.view(self.count, self.points)
+        return torch.stack([scores[:, -1], scores[:, 0]], 1)
 
     def begin(self, start: int, stop: int, device: torch.device) -> None:
         """Prepare for samples start <= f < stop."""
@@ -70,18 +108,17 @@ class Reduction:
     def _finish(self) -> int:
         raise NotImplementedError
 
-    def commit(self, rows: Tensor, nodes: Tensor, f: Tensor) -> int:
-        """Keep the sums of the pass whose samples have F `f`; return the first sample of the next pass."""
+    def commit(self, start: int, f: Tensor) -> int:
+        """Keep the sums of the pass whose samples, from `start` on, have F `f`; return the next pass's first sample."""
+        new = {"dtype": torch.float64, "device": f.device}
         if not self.total:
-            new = {"dtype": torch.float64, "device": f.device}
             self.total = [torch.zeros(self.count, block.channels, **new) for block in self.blocks]
-            self.score = torch.full((self.count, 2), torch.nan, **new)
+        if self.scores is None:
+            self.scores = torch.full((self.count * self.points,), torch.nan, **new)
+        self.scores[start : start + len(f)] = f
         for index, images, values in self._pending:
-            self.total[index].index_add_(0, images, values.double())
+            images.add(self.total[index], values.double())
         self._pending = []
-        for column, node in ((0, self.points - 1), (1, 0)):
-            at_end = nodes == node
-            self.score[rows[at_end], column] = f[at_end].double()
         return self._finish()
 
 
@@ -101,6 +138,7 @@ class Panels(Reduction):
         self.degrees = np.tile(degrees, count)
         self.images = np.repeat(np.arange(count), len(degrees))
         self.matrices = {m: torch.as_tensor(stieltjes_matrix(chebyshev_nodes(m), rule)) for m in set(degrees)}
+        self._moved: dict[tuple[int, torch.dtype], Tensor] = {}
         self.next = 0
         self.carry: dict[int, tuple[Tensor, Tensor]] = {}
         self._new_carry: dict[int, tuple[Tensor, Tensor]] = {}
@@ -114,23 +152,31 @@ class Panels(Reduction):
         for degree in np.unique(self.degrees[done]):
             chosen = done[self.degrees[done] == degree]
             index = (self.starts[chosen] - first)[:, None] + np.arange(degree + 1)
-            images = torch.as_tensor(self.images[chosen], device=device)
-            self._groups.append((int(degree), torch.as_tensor(index, device=device), images))
+            self._groups.append((int(degree), on_device(index, device), ByImage(self.images[chosen], device)))
         self._after, self._stop = after, stop
         keep = int(self.starts[after]) if after < len(self.starts) else stop
         self._keep = max(stop - keep, 0)
 
+    def _matrix(self, degree: int, like: Tensor) -> Tensor:
+        key = degree, torch.promote_types(like.dtype, torch.float32)
+        if key not in self._moved:
+            self._moved[key] = on_device(self.matrices[degree].to(key[1]), like.device)
+        return self._moved[key]
+
     def add(self, index: int, h: Tensor, g: Tensor) -> None:
-        block = self.blocks[index]
-        h, g = at_least_float32(h), at_least_float32(g)
+        block, fused = self.blocks[index], kernels.available(h.device)
+        if not fused:
+            h, g = at_least_float32(h), at_least_float32(g)
         if index in self.carry and (h.is_cuda or self._keep > len(h)):
             h, g = (torch.cat(pair) for pair in zip(self.carry[index], (h, g), strict=True))
             parts = [(h, g)]
         else:
             parts = [*([self.carry[index]] if index in self.carry else []), (h, g)]
         for degree, where, images in self._groups:
-            matrix = self.matrices[degree].to(h)
-            if h.is_cuda:
+            matrix = self._matrix(degree, h)
+            if fused:
+                sums = kernels.panel_sums(matrix, h, g, where, block.axis % h.ndim)
+            elif h.is_cuda:
                 sums = panel_sum(matrix, h, g, where, block.axis % h.ndim)
             else:
                 sums = torch.cat([cached_panel_sum(matrix, parts, first, block.axis) for first in where[:, 0].tolist()])
@@ -229,20 +275,22 @@ class SecantSteps(Reduction):
         self.next = 0
         self.carry: dict[int, Tensor] = {}
         self._new_carry: dict[int, Tensor] = {}
+        self._step = STEP
 
     def begin(self, start: int, stop: int, device: torch.device) -> None:
         self._after, self._stop = int(np.searchsorted(self.last, stop, side="left")), stop
         done = np.arange(self.next, self._after)
         self._ends = (self.step[done] - start).tolist()
-        self.steps = torch.as_tensor(self._ends, dtype=torch.int64, device=device)
-        self._images = torch.as_tensor(self.step[done] // self.points, device=device)
+        self.steps = on_device(self.step[done] - start, device)
+        self._pairs = on_device(self.step[done][:, None] - start + np.array([-1, 0]), device)
+        self._images = ByImage(self.step[done] // self.points, device)
         if self._weights is not None:
             means = np.zeros((stop - start, stop - start))
             for sample in self.step[done]:
                 node = sample % self.points
                 columns = np.flatnonzero(self._weights[node - 1])
                 means[sample - start, columns + sample - node - start] = self._weights[node - 1, columns]
-            self.means = torch.as_tensor(means, device=device)
+            self.means = on_device(means, device)
 
     def add(self, index: int, h: Tensor, g: Tensor | None) -> None:
         before = self.carry.get(index)
@@ -250,7 +298,9 @@ class SecantSteps(Reduction):
             self._new_carry[index] = h[-1:].clone()
         if not self._ends:
             return
-        if h.is_cuda:
+        if kernels.available(h.device):
+            values = self._fused(before, h, g, self.blocks[index].axis)
+        elif h.is_cuda:
             moved = torch.cat([h[:1] if before is None else before, h[:-1]])[self.steps]
             values = _step_sum(moved, h[self.steps], g[self.steps], self.blocks[index].axis)
         else:  # sample by sample, in the cache
@@ -261,6 +311,14 @@ class SecantSteps(Reduction):
                 ]
             )
         self._pending.append((index, self._images, values))
+
+    def _fused(self, before: Tensor | None, h: Tensor, g: Tensor, axis: int) -> Tensor:
+        first = [] if self._ends[0] else [_step_sum(before, h[:1], g[:1], axis)]
+        if self._step.device != h.device or self._step.dtype != torch.promote_types(h.dtype, torch.float32):
+            self._step = on_device(STEP.to(torch.promote_types(h.dtype, torch.float32)), h.device)
+        pairs = self._pairs[len(first) :]
+        rest = [kernels.panel_sums(self._step, h, g, pairs, axis % h.ndim, first=1)] if len(pairs) else []
+        return torch.cat([*first, *rest])
 
     def rollback(self) -> None:
         super().rollback()

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlmrank.conductance.accumulate import Reduction, at_least_float32, panel_sum
+from vlmrank.conductance.accumulate import Reduction, panel_sum
 from vlmrank.conductance.layer import Conductance, check_alphas, gather, layer_conductance
 from vlmrank.conductance.memory import budget_bytes
 from vlmrank.conductance.passes import Forward, OnePass, Scalar, attached_pass, run_samples
 from vlmrank.conductance.quadrature import chebyshev_nodes, panel_degrees, path_positions, stieltjes_matrix
 from vlmrank.errors import VlmrankError
 from vlmrank.models.blocks import Block
+from vlmrank.models.precision import at_least_float32
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class KeptNodes(Reduction):
 
     def expect(self, slots: np.ndarray, size: int) -> None:
         """Prepare for nodes that go to `slots` of `size` in all; those already kept move to the even slots."""
-        self.slots, self.size, self.points = slots, size, len(slots)
+        self.slots, self.size, self.points, self.scores = slots, size, len(slots), None
         for pair in self.kept:
             for side, old in enumerate(pair):
                 if old is not None:

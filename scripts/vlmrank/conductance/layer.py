@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from vlmrank.conductance.accumulate import Panels, Reduction, SecantSteps
+from vlmrank.conductance.memory import Footprint
 from vlmrank.conductance.passes import Forward, Scalar, attached_pass, run_samples
 from vlmrank.conductance.quadrature import RULES, panel_degrees
 from vlmrank.errors import VlmrankError
@@ -72,6 +73,7 @@ def layer_conductance(
     alphas: Sequence[float] | np.ndarray,
     rule: str = "trapezoid",
     chunk_size: int | None = None,
+    footprint: Footprint | None = None,
 ) -> Conductance:
     """Compute the signed channel conductance of all blocks for all images.
 
@@ -91,6 +93,7 @@ def layer_conductance(
         `vlmrank.conductance.quadrature.path_positions` gives for n, through any smooth map.
     rule : `trapezoid`, `clenshaw-curtis`, `secant` (towers of ReLU and linear layers only) or `left` (captum's rule).
     chunk_size : samples (image, node) a pass; None finds it. Halved when memory runs out.
+    footprint : of the same tower from an earlier call, which saves a small pass; filled where it is empty.
 
     Returns
     -------
@@ -132,7 +135,7 @@ def layer_conductance(
     alphas = check_alphas(alphas)
     baseline = baseline.to(images).expand_as(images)
     count = len(images)
-    with attached_pass(forward, blocks, scalar, rule) as one_pass:
+    with attached_pass(forward, blocks, scalar, rule, footprint) as one_pass:
         if rule == "secant":
             reduction: Reduction = SecantSteps(blocks, count, alphas, head=one_pass.head is not None)
         else:

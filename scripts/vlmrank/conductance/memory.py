@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,9 +13,32 @@ from torch import Tensor
 
 CPU_SAMPLES, CUDA_SAMPLES = 16, 2048
 """Most samples per pass: beyond these a bigger batch is no faster."""
+FIRST = {"cpu": 1, "cuda": 16}
+"""Samples of the pass that tells how much memory a sample takes; a GPU is hardly faster with fewer."""
 CPU_TENSOR_BYTES = 32 << 20
 """Most bytes of a tensor on the CPU: glibc maps bigger ones anew each time, and touching fresh pages costs more."""
-_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+_MESSAGES = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "_alloc_failed",
+)
+
+
+@dataclass
+class Footprint:
+    """What one sample takes of the memory, filled by the first pass through a tower.
+
+    Attributes
+    ----------
+    bytes_per_sample : of all that is kept for the backward pass, and of the reductions; None until it is known.
+    largest : bytes of the largest tensor.
+    """
+
+    bytes_per_sample: float | None = None
+    largest: float = 1.0
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -87,7 +111,7 @@ def count_saved_bytes(parameters: Callable[[], Iterator[Tensor]]) -> Iterator[di
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, it would hold its own graph, which nobody frees if the pass fails
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield sizes

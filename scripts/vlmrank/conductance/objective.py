@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlmrank.models.precision import full_precision
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -62,7 +64,8 @@ def zero_shot_objective(embedding: Tensor, class_embedding: Tensor, scale: float
     >>> objective.pseudo_label.tolist(), objective(torch.tensor([[1.0, 0.0]]), torch.tensor([0])).tolist()
     ([1], [0.0])
     """
-    logits = scale * F.normalize(embedding.detach(), dim=-1) @ F.normalize(class_embedding.detach(), dim=-1).T
+    with full_precision():
+        logits = scale * F.normalize(embedding.detach(), dim=-1) @ F.normalize(class_embedding.detach(), dim=-1).T
     label = logits.argmax(-1)
     directions = F.normalize(class_embedding.detach(), dim=-1)[label]
     return Objective("zero-shot", directions, float(scale), label, logits)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
-
 
 @dataclass(frozen=True)
 class ConductanceOptions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import platform
 import time
@@ -19,15 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 import vlmrank
-from vlmrank.conductance.accumulate import at_least_float32
 from vlmrank.conductance.layer import Conductance
 from vlmrank.conductance.memory import map_chunks
 from vlmrank.conductance.objective import Objective, embedding_objective, zero_shot_objective
-from vlmrank.conductance.options import PRECISIONS, ConductanceOptions
+from vlmrank.conductance.options import ConductanceOptions
 from vlmrank.conductance.path import ModelPath, conductance_on_path, lay_path
 from vlmrank.datasets.prompts import DEFAULT_TEMPLATES
 from vlmrank.errors import FailedPair, VlmrankError, reason_of
 from vlmrank.models.blocks import visual_blocks
+from vlmrank.models.precision import at_least_float32, in_precision
 from vlmrank.models.texts import class_embeddings
 from vlmrank.store import FAILED, OK, Pair
 from vlmrank.store.rows import merge_rows
@@ -71,26 +70,6 @@ class PairTask:
 def _text_embeddings(loaded, task: PairTask) -> Tensor:
     templates = list(task.templates) or list(DEFAULT_TEMPLATES)
     return class_embeddings(loaded.model, loaded.tokenizer, list(task.classes), templates)
-
-
-@contextlib.contextmanager
-def in_precision(name: str, device: torch.device) -> Iterator[torch.dtype]:
-    """Run the towers in a precision; yields the dtype of weights and images.
-
-    `float32` is the same arithmetic on every device, `tf32` lets a GPU round the factors of matrix products and
-    convolutions to 10 bits, `bfloat16` runs those operations under autocast and keeps the rest, the residual stream of
-    transformers included, in float32.
-    """
-    if name not in PRECISIONS:
-        raise VlmrankError(f"precision {name!r} is none of {', '.join(PRECISIONS)}")
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, convolution.allow_tf32
-    matmul.allow_tf32 = convolution.allow_tf32 = name == "tf32"
-    try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=name == "bfloat16"):
-            yield torch.float64 if name == "float64" else torch.float32
-    finally:
-        matmul.allow_tf32, convolution.allow_tf32 = before
 
 
 def _tensor(loaded, picture: Image.Image | Tensor | VlmrankError) -> Tensor:

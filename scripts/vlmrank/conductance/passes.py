@@ -15,6 +15,8 @@ from vlmrank.conductance.memory import (
     CPU_SAMPLES,
     CPU_TENSOR_BYTES,
     CUDA_SAMPLES,
+    FIRST,
+    Footprint,
     budget_bytes,
     count_saved_bytes,
     even_chunk,
@@ -25,6 +27,7 @@ from vlmrank.conductance.secant_relu import AttentionHead, Carry, secant_relus, 
 from vlmrank.conductance.strides import safe_batch_norms
 from vlmrank.errors import FailedPair, VlmrankError
 from vlmrank.models.blocks import Block
+from vlmrank.models.precision import full_precision
 from vlmrank.models.torch_adapter import changes_in_place
 
 logger = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ class OnePass:
     parameters : of the network; they are not counted as activations.
     head : for the secant rule, the attention pool behind the last block, if there is one.
     carry : with a head, what its steps take over from the pass before.
+    footprint : what a sample takes, where it is known from before.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class OnePass:
         parameters: Sequence[Tensor],
         head: AttentionHead | None = None,
         carry: Carry | None = None,
+        footprint: Footprint | None = None,
     ):
         self.forward, self.blocks, self.scalar, self.parameters = forward, blocks, scalar, parameters
         self.head, self.carry = head, carry
@@ -85,8 +90,7 @@ class OnePass:
         self.versions: list[int] = []
         self.clone = False
         self.means: Tensor | None = None
-        self.bytes_per_sample: float | None = None
-        self.largest = 1.0
+        self.footprint = footprint if footprint is not None else Footprint()
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[OnePass]:
@@ -139,7 +143,7 @@ class OnePass:
         self.outputs, self.versions, self.batch = [], [], len(samples)
         if self.carry is not None:
             self.carry.begin()
-        measure = self.bytes_per_sample is None
+        measure = self.footprint.bytes_per_sample is None
         counting = count_saved_bytes(lambda: iter(self.parameters)) if measure else contextlib.nullcontext({})
         with torch.enable_grad(), counting as sizes:
             embedding = self.forward(samples)
@@ -153,8 +157,8 @@ class OnePass:
             return self._run(samples, rows, reduce)
         if measure:
             widest = max(h.numel() * h.element_size() for h in self.outputs)
-            self.bytes_per_sample = (1.2 * sum(sizes.values()) + 8 * widest) / len(samples)
-            self.largest = max([widest, *sizes.values()]) / len(samples)
+            self.footprint.bytes_per_sample = (1.2 * sum(sizes.values()) + 8 * widest) / len(samples)
+            self.footprint.largest = max([widest, *sizes.values()]) / len(samples)
         if self.steps is not None and not len(self.steps):  # the first node of a path: nothing to go back for
             for index, output in enumerate(self.outputs):
                 reduce(index, output.detach(), None)
@@ -163,7 +167,7 @@ class OnePass:
 
         def reduce_block(index: int, gradient: Tensor) -> None:
             arrived.add(index)
-            with torch.no_grad(), _plain_arithmetic():
+            with torch.no_grad(), full_precision():
                 reduce(index, self.outputs[index].detach(), gradient)
             if index:
                 self.outputs[index] = None
@@ -195,7 +199,9 @@ class OnePass:
 
 
 @contextlib.contextmanager
-def attached_pass(forward: Forward, blocks: Sequence[Block], scalar: Scalar, rule: str) -> Iterator[OnePass]:
+def attached_pass(
+    forward: Forward, blocks: Sequence[Block], scalar: Scalar, rule: str, footprint: Footprint | None = None
+) -> Iterator[OnePass]:
     """Prepare the network for passes of a rule, and leave it as it was afterwards."""
     with contextlib.ExitStack() as stack:
         parameters = stack.enter_context(frozen(forward, blocks))
@@ -206,19 +212,7 @@ def attached_pass(forward: Forward, blocks: Sequence[Block], scalar: Scalar, rul
             stack.enter_context(secant_relus(blocks, carry))
         if head is not None:
             stack.enter_context(head.attached(carry))
-        yield stack.enter_context(OnePass(forward, blocks, scalar, parameters, head, carry).attached())
-
-
-@contextlib.contextmanager
-def _plain_arithmetic() -> Iterator[None]:
-    """Reductions run in full precision, whatever the network runs in."""
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+        yield stack.enter_context(OnePass(forward, blocks, scalar, parameters, head, carry, footprint).attached())
 
 
 def run_samples(
@@ -231,16 +225,16 @@ def run_samples(
 ) -> int:
     """Run all samples (image, node) of a reduction in chunks; return the chunk size that was used at the end.
 
-    The first chunk is a small one that tells how much memory a sample takes. When memory runs out, the chunk is halved
-    and the same samples are run again; everything reduced before is kept.
+    The first chunk is a small one that tells how much memory a sample takes, where that is not known. When memory runs
+    out, the chunk is halved and the same samples are run again; everything reduced before is kept.
     """
     device, points = images.device, len(alphas)
     total, least = len(images) * points, min(reduction.least, len(images) * points)
-    group = points if reduction.overlap else 1
-    measuring = chunk_size is None and one_pass.bytes_per_sample is None
+    group = points if reduction.overlap or device.type == "cuda" else 1
+    measuring = chunk_size is None and one_pass.footprint.bytes_per_sample is None
     chunk = max(least, min(chunk_size or _fitting(one_pass, device, total, group), total))
     if measuring:
-        chunk = least
+        chunk = min(max(least, FIRST[device.type]), total)
     shape = (-1, *[1] * (images.ndim - 1))
     positions = torch.as_tensor(alphas, device=device, dtype=images.dtype)
     start = 0
@@ -255,7 +249,7 @@ def run_samples(
             reduction.begin(start, stop, device)
             one_pass.means, one_pass.steps = reduction.means, reduction.steps
             f = one_pass(samples, rows, reduction.add)
-            start = reduction.commit(rows, nodes, f)
+            start = reduction.commit(start, f)
             if one_pass.carry is not None:
                 one_pass.carry.commit()
             failure = None
@@ -266,6 +260,7 @@ def run_samples(
         if failure is not None:  # outside the handler, so that the traceback holds no tensors
             reduction.rollback()
             release(device)
+            measuring = False
             if chunk <= least:
                 raise FailedPair(f"out of memory with {chunk} sample(s) a pass: {failure}")
             chunk = max(least, chunk // 2)
@@ -278,10 +273,10 @@ def run_samples(
 
 def _fitting(one_pass: OnePass, device: torch.device, total: int, group: int) -> int:
     """Return the chunk size for `total` samples; a multiple of `group`, if memory holds one."""
-    most = CUDA_SAMPLES
+    most, footprint = CUDA_SAMPLES, one_pass.footprint
     if device.type == "cpu":
-        most = min(CPU_SAMPLES, int(CPU_TENSOR_BYTES / one_pass.largest))
+        most = min(CPU_SAMPLES, int(CPU_TENSOR_BYTES / footprint.largest))
     most = max(most, group)
-    if one_pass.bytes_per_sample:
-        most = min(most, int(budget_bytes(device) / one_pass.bytes_per_sample))
+    if footprint.bytes_per_sample:
+        most = min(most, int(budget_bytes(device) / footprint.bytes_per_sample))
     return group * even_chunk(-(-total // group), most // group) if most >= group else even_chunk(total, most)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from vlmrank.conductance.adaptive import Refinement, refine_conductance
 from vlmrank.conductance.layer import Conductance, layer_conductance
+from vlmrank.conductance.memory import Footprint
 from vlmrank.conductance.objective import embedding_objective
 from vlmrank.conductance.options import ConductanceOptions
 from vlmrank.conductance.passes import Scalar
@@ -41,11 +42,13 @@ class ModelPath:
     blocks : residual blocks of the visual encoder.
     rule : of `vlmrank.conductance.quadrature`.
     curve : t -> alpha, along which the block outputs move at an even speed.
+    footprint : what a sample takes of the memory, known after the first pass.
     """
 
     blocks: tuple[Block, ...]
     rule: str
     curve: Callable[[np.ndarray], np.ndarray]
+    footprint: Footprint = field(default_factory=Footprint)
 
 
 def baseline_images(kind: str, images: Tensor, preprocess: Callable[[Image.Image], Tensor]) -> Tensor:
@@ -131,7 +134,8 @@ def conductance_on_path(
         from vlmrank.conductance.captum_engine import captum_conductance  # a heavy import that few need
 
         return captum_conductance(encode, blocks, images, baseline, alphas=alphas, **arguments)
-    return layer_conductance(encode, blocks, images, baseline, alphas=alphas, rule=path.rule, **arguments)
+    arguments |= {"rule": path.rule, "footprint": path.footprint}
+    return layer_conductance(encode, blocks, images, baseline, alphas=alphas, **arguments)
 
 
 def _sums_agree(result: Conductance) -> bool:

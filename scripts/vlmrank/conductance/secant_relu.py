@@ -30,7 +30,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlmrank.conductance import kernels
 from vlmrank.models.blocks import Block
+from vlmrank.models.precision import at_least_float32
 
 LINEAR = ("Conv2d", "BatchNorm2d", "FrozenBatchNorm2d", "AvgPool2d", "AdaptiveAvgPool2d", "Identity", "Dropout")
 """Types of layers that are linear in evaluation mode."""
@@ -86,6 +88,8 @@ class _SecantReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         z, before = ctx.saved_tensors
+        if kernels.available(z.device):
+            return kernels.secant_slopes(gradient, z, before), None
         result = torch.empty_like(gradient)
         if before is None:
             result[0] = 0
@@ -211,16 +215,19 @@ class AttentionHead:
         steps : int64 [S], the last nodes of the steps.
         """
         parts = [part.detach() for part in self.parts]
-        means = [torch.zeros_like(part) for part in parts]
         u, weights = np.polynomial.legendre.leggauss(SUBSTEPS)
         ends = []
         for part, before in zip(parts, self.before, strict=True):
             nodes = torch.cat([part[:1] if before is None else before, part])
             ends.append((nodes[steps], nodes[steps + 1]))
+        sums = [torch.zeros_like(at_least_float32(end)) for _, end in ends]
         for share, weight in zip((u + 1) / 2, weights / 2, strict=True):
             between = [torch.lerp(a, b, float(share)).requires_grad_() for a, b in ends]
             with torch.enable_grad():
                 f = scalar(self.finish(*between), rows[steps])
-            for mean, gradient in zip(means, torch.autograd.grad(f.sum(), between), strict=True):
-                mean[steps] += float(weight) * gradient.to(mean.dtype)
+            for total, gradient in zip(sums, torch.autograd.grad(f.sum(), between), strict=True):
+                total.add_(gradient, alpha=float(weight))
+        means = [torch.zeros_like(part) for part in parts]
+        for mean, total in zip(means, sums, strict=True):
+            mean[steps] = total.to(mean.dtype)
         return means

@@ -65,7 +65,7 @@ def draw_labelled(card: Card, *, images: int, seed: int = 0) -> list[Card]:
 
 
 def embed_dataset(loaded, card: Card, templates: Sequence[str], *, images: int, seed: int = 0) -> PeerFeatures:
-    """Embed one dataset's labelled images and its classes' captions with a loaded model.
+    """Embed one dataset's labelled images and its classes' captions with a loaded model, in float32 on every device.
 
     Parameters
     ----------
@@ -83,6 +83,7 @@ def embed_dataset(loaded, card: Card, templates: Sequence[str], *, images: int, 
     from torch.nn.functional import normalize
 
     from vlmrank.datasets.decode import ChangedImageError, ImageError, read_image
+    from vlmrank.models.precision import in_precision
     from vlmrank.models.texts import class_embeddings, text_embeddings
 
     model, classes = loaded.model, list(card.get("classes") or [])
@@ -100,7 +101,7 @@ def embed_dataset(loaded, card: Card, templates: Sequence[str], *, images: int, 
             failed[record["id"]] = str(error)
             continue
         labels.append(int(record["label"]))
-    with torch.no_grad():
+    with torch.no_grad(), in_precision("float32", parameter.device):
         class_embedding = class_embeddings(model, loaded.tokenizer, classes, own).float()
         prompts = [template.replace("{c}", name) for name in classes for template in templates or own]
         captions = (

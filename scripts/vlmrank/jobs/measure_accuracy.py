@@ -60,7 +60,16 @@ class AccuracyStage(Stage):
     def compute(self, loaded: Any, work: Iterator[tuple[str, Card]]) -> Iterator[tuple[str, dict[str, Any]]]:
         for identity, dataset in work:
             try:
-                yield identity, measure_accuracy(loaded, dataset, threads=self.settings.threads, identity=identity)
+                yield (
+                    identity,
+                    measure_accuracy(
+                        loaded,
+                        dataset,
+                        threads=self.settings.threads,
+                        identity=identity,
+                        precision=self.settings.precision,
+                    ),
+                )
             except (FailedPair, RuntimeError, MemoryError) as error:  # out of memory, above all
                 yield identity, self.failed(dataset, reason_of(error), identity)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import nn
 
@@ -16,10 +15,9 @@ from vlmrank.models.build import build, explain, quiet
 from vlmrank.models.content import check_content, same_weights, text_config_sha256, tokenizer_sha256
 from vlmrank.models.hub import hub_cache
 from vlmrank.models.model_config import ModelConfig
+from vlmrank.models.precision import DTYPES, checked
 from vlmrank.models.tokenizer import TokenizerSource, load_tokenizer
 from vlmrank.store import OK
-
-DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,7 @@ def load_from_card(
     FailedPair : the model cannot be used; the reason in one line.
     VlmrankError : there is no such precision.
     """
-    if precision not in DTYPES:
-        raise VlmrankError(f"precision {precision!r} is none of {', '.join(DTYPES)}")
+    dtype = DTYPES[checked(precision)]
     if card["status"] != OK:
         raise FailedPair(card["reason"])
     try:
@@ -88,5 +85,5 @@ def load_from_card(
         raise FailedPair(str(error)) from error
     except Exception as error:  # broken weights raise many kinds of errors
         raise FailedPair(f"the weights {card['path']} cannot be loaded: {explain(error)}") from error
-    model = model.to(device, DTYPES[precision]).eval().requires_grad_(False)
+    model = model.to(device, dtype).eval().requires_grad_(False)
     return LoadedModel(model, tokenizer, preprocess, model.visual, dict(card))
