@@ -122,7 +122,8 @@ def build(name: str, images: Tensor, device: torch.device) -> nn.Module:
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tower = open_clip.create_model(name).visual
+        with device:  # the text tower is made and thrown away: on a GPU that takes no time
+            tower = open_clip.create_model(name, device=device).visual
     with torch.no_grad():
         for path, parameter in tower.named_parameters():
             if "gamma" in path or "layer_scale" in path:
@@ -135,7 +136,7 @@ def build(name: str, images: Tensor, device: torch.device) -> nn.Module:
             norm.momentum = None  # cumulative
         if norms:
             tower.train()
-            tower(images)
+            tower(images.to(device))
     return tower.to(device).eval().requires_grad_(False)
 
 

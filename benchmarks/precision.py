@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,6 +88,13 @@ def relative_change(pairs: list[Pair], reference: list[Pair]) -> float:
     return float(np.mean([change.mean() for change in changes]))
 
 
+def divergences(blocks: list[list[np.ndarray]], config: dict) -> np.ndarray:
+    """Return one model's DCD between all datasets from the attributions of each."""
+    representations = [represent(values) for values in blocks]
+    importance = importance_of(representations, [True] * len(blocks), **config["alignment"])
+    return dcd_of(representations, importance, **config["divergence"])
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -93,6 +103,7 @@ def main() -> int:
     parser.add_argument("--datasets", type=int, default=6, help="datasets, evenly spread over the folder")
     parser.add_argument("--images", type=int, default=8, help="images per dataset")
     parser.add_argument("--variants", nargs="+", default=["float32:16", "bfloat16:16", "float32:8"])
+    parser.add_argument("--processes", type=int, default=1, help="that compute divergences")
     parser.add_argument("--json", metavar="FILE", help="also write the rows")
     options = parser.parse_args()
     if not (options.folder / "accuracy.csv").is_file():
@@ -111,13 +122,12 @@ def main() -> int:
     weights = RankingOptions(**{name: config["ranking"][name] for name in ("kappa", "shrink")})
 
     results = []
+    pool = ProcessPoolExecutor(options.processes, get_context("spawn")) if options.processes > 1 else None
+    divide = pool.map if pool else map
     for variant in options.variants:
         pairs = [pairs_of(options.folder, model, tasks, options_of(variant)) for model in models]
-        dcd = []
-        for row in pairs:
-            representations = [represent(list(pair.blocks.values())) for pair in row]
-            importance = importance_of(representations, [True] * len(row), **config["alignment"])
-            dcd.append(dcd_of(representations, importance, **config["divergence"]))
+        blocks = [[list(pair.blocks.values()) for pair in row] for row in pairs]
+        dcd = list(divide(partial(divergences, config=config), blocks))
         scores = []
         for t in range(len(datasets)):
             sources = [s for s in range(len(datasets)) if s != t]
@@ -126,6 +136,8 @@ def main() -> int:
         results.append((pairs, np.stack(dcd), np.stack(scores)))
         print(f"{variant}: computed", file=sys.stderr, flush=True)
 
+    if pool:
+        pool.shutdown()
     print(
         f"{len(models)} models, {len(datasets)} datasets, {options.images} images each; against {options.variants[0]}"
     )

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +13,20 @@ def test_what_counts_as_out_of_memory():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"))
     assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_a_counted_pass_that_never_goes_back_leaves_nothing():
+    layer = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh()).requires_grad_(False)
+    x = torch.ones(2, 4, requires_grad=True)
+    seen = weakref.ref(x)
+    with count_saved_bytes(layer.parameters):
+        y = layer(x)
+    del x, y
+    gc.collect()
+    assert seen() is None
 
 
 def test_mapping_halves_and_keeps_what_is_done():
