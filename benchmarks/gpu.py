@@ -3,6 +3,7 @@
     python benchmarks/gpu.py --json gpu.json                    # eight towers, some five minutes on an H100
     python benchmarks/gpu.py ViT-L-14 --precisions bfloat16     # one of them
     python benchmarks/gpu.py --show docs/results/gpu.json       # the tables of a run from before
+    python benchmarks/gpu.py --residuals                        # what a job asks for, beside what it took
 
 For each tower (random weights, as in benchmarks/conductance.py) and precision, float32 first:
 
@@ -32,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
+import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -56,6 +58,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 DENSE = {"H100": {"float32": 66.9, "tf32": 494.7, "bfloat16": 989.4}}
 """Dense TFLOP/s of the SXM card: NVIDIA H100 Tensor Core GPU Architecture, white paper, table 2."""
 EXPECTED = {"float32": 20e12, "tf32": 50e12, "bfloat16": 120e12}  # operations a second, to choose how many images
+JOBS = Path(__file__).parents[1] / "docs" / "results" / "gpu_jobs.csv"
 JOB_TOWER, JOB_DATASETS, JOB_IMAGES = "ViT-L-14", 30, 16
 
 
@@ -196,9 +199,10 @@ def memory_rows(tower: Tower) -> list[dict]:
     with in_precision("float32", tower.device):
         for size in (8, 16, 32, 64):
             images = max(1, -(-size // (tower.points + 1)))
+            whole = size - size % (tower.points + 1) or size  # a pass ends with an image where it holds one
             peak = peak_mb(lambda size=size, images=images: tower.ours(images, chunk_size=size), tower.device)
             weights = sum(p.numel() * p.element_size() for p in tower.tower.parameters()) / 1e6
-            rows.append({"model": tower.name, "samples": size, "peak_mb": peak, "weights_mb": weights})
+            rows.append({"model": tower.name, "samples": whole, "peak_mb": peak, "weights_mb": weights})
     return rows
 
 
@@ -364,6 +368,18 @@ def show(found: dict) -> None:
         print(json.dumps(row))
 
 
+def residuals() -> None:
+    """Print what `vlmrank.workflow.resources` says over what was measured, in float32."""
+    from vlmrank.workflow.resources import gpu_job_mb, gpu_sample_seconds
+
+    table = pd.read_csv(JOBS)
+    ratios = {
+        "seconds a sample": [gpu_sample_seconds(row) / row["sample_s"] for row in table.to_dict("records")],
+        "host memory": [gpu_job_mb(row) / row["host_mb"] for row in table.to_dict("records")],
+    }
+    print(pd.DataFrame(ratios, index=table.architecture).round(2).to_string(na_rep="not measured"))
+
+
 def main() -> int:
     """Measure and print, or print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -380,10 +396,14 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="two images, a small job: to try the program")
     parser.add_argument("--json", metavar="FILE", help="write what was measured, tower by tower")
     parser.add_argument("--show", metavar="FILE", help="print what was measured before")
+    parser.add_argument("--residuals", action="store_true", help="print formula over measurement")
     parser.add_argument("--run-job", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.show:
         show(json.loads(Path(options.show).read_text(encoding="utf-8")))
+        return 0
+    if options.residuals:
+        residuals()
         return 0
     if options.device == "cuda" and not torch.cuda.is_available():
         print("gpu.py: no GPU is at hand (--device cpu --tiny tries the program)", file=sys.stderr)

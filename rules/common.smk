@@ -199,7 +199,7 @@ def model_needs(function, amount, what, **options):
 
     def needed(wildcards, input, threads, attempt):
         size, *more = [value(input) if callable(value) else value for value in (amount, *options.values())]
-        model = card(input.model, "parameters", "image_size")
+        model = card(input.model, "parameters", "image_size", "gflops")
         known = dict(zip(options, more, strict=True))
         facts = function(model, size, gpu=GPUS > 0, threads=threads, attempt=attempt, **known)
         return getattr(facts, what)

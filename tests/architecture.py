@@ -168,7 +168,9 @@ def lines_of(function: Function) -> int:
 
 
 def parameters_of(function: Function) -> int:
-    """Parameters of a function, without `self`."""
+    """Parameters of a function, without `self`; a kernel must take shapes and strides one by one and counts as none."""
+    if any(ast.unparse(decorator) == "triton.jit" for decorator in function.decorator_list):
+        return 0
     arguments = function.args
     named = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
     return len([name for name in named if name not in ("self", "cls")]) + sum(

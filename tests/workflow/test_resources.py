@@ -1,8 +1,13 @@
 """What a job asks for."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 from vlmrank.workflow import resources
+
+GPU_JOBS = pd.read_csv(Path(__file__).parents[2] / "docs" / "results" / "gpu_jobs.csv").to_dict("records")
 
 
 @pytest.mark.parametrize("row", resources.MEASURED, ids=lambda row: row.architecture)
@@ -11,6 +16,20 @@ def test_the_first_attempt_holds_every_measured_model(row):
     needs = resources.conductance_needs(card, 1, images=16, points=16, gpu=False)
     assert row.peak_mb + resources.SNAKEMAKE_MB / 2 <= needs.memory_mb <= 3 * row.peak_mb + 4000
     assert needs.minutes * 60 >= 16 * 17 * row.sample_s
+
+
+@pytest.mark.parametrize("row", GPU_JOBS, ids=lambda row: row["architecture"])
+def test_what_a_gpu_job_takes_is_never_too_small_and_never_twice_too_large(row):
+    assert 1 <= resources.gpu_sample_seconds(row) / row["sample_s"] <= 2
+    if pd.notna(row["host_mb"]):
+        assert 1 <= resources.gpu_job_mb(row) / row["host_mb"] <= 2
+    needs = resources.conductance_needs(row, 30, images=16, points=16, gpu=True)
+    assert needs.minutes * 60 >= 30 * 16 * 17 * row["sample_s"] * resources.SLOWER_CARD
+
+
+def test_a_model_that_does_not_say_its_operations_is_not_taken_for_less():
+    for row in GPU_JOBS:
+        assert resources.gpu_sample_seconds({**row, "gflops": None}) >= resources.gpu_sample_seconds(row)
 
 
 def test_needs_grow_with_the_model_its_images_and_the_attempt():
@@ -29,8 +48,10 @@ def test_needs_grow_with_the_model_its_images_and_the_attempt():
 
 
 def test_a_card_that_says_nothing_is_taken_for_a_large_model():
-    unknown = resources.conductance_needs({"parameters": None}, 1, images=16, points=16, gpu=True)
-    assert unknown.memory_mb > 6000
+    large = {"parameters": 428e6, "image_size": 224}
+    for gpu in (True, False):
+        unknown = resources.conductance_needs({"parameters": None}, 9, images=16, points=16, gpu=gpu)
+        assert unknown == resources.conductance_needs(large, 9, images=16, points=16, gpu=gpu)
 
 
 def test_only_a_model_of_known_size_is_cut_by_time():

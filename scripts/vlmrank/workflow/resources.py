@@ -1,6 +1,7 @@
 """Memory and time of a job, and datasets per job, from the facts of its model.
 
-The numbers come from `MEASURED`, printed by benchmarks/resources.py. They should suffice at the first attempt. They are
+The numbers come from `MEASURED`, printed by benchmarks/resources.py, and for a GPU from docs/results/gpu_jobs.csv:
+`python benchmarks/gpu.py --residuals` prints how well they fit. They should suffice at the first attempt. They are
 multiplied by the number of the attempt, up to four, so that a job that ran out of memory or time gets more.
 """
 
@@ -45,14 +46,19 @@ MEASURED_SAMPLES = 16
 
 # Memory beside the model: Python with torch and open_clip, and Snakemake, which runs twice inside a SLURM job.
 PROGRAM_MB, SNAKEMAKE_MB = 1000, 600
-# A GPU job maps CUDA's libraries into host memory; its activations are on the card. Not measured: allow this much.
-CUDA_MB = 3000
+# A GPU job maps CUDA's libraries into host memory; its activations are on the card. Three towers on an H100 took 90 to
+# 180 MB more than packages and parameters.
+CUDA_MB = 300
 # Bytes per float32 parameter, once as read from the file and once in the model.
 BYTES_A_PARAMETER = 8
 # Samples per pass on the CPU, if memory allows.
 SAMPLES_A_PASS = 32
-# A GPU is at least this much faster than one thread (some 20 against some 10,000 GFLOP/s). Low and not measured.
-GPU_FACTOR = 100
+# Operations a second, forward and backward in float32, of the slowest measured tower on an H100 (the fastest: 42e12).
+GPU_FLOPS = 24e12
+# How much slower the card may be: an A100's figure for float32 is 19.5 TFLOP/s, an H100's 66.9 (NVIDIA's data sheets).
+SLOWER_CARD = 3.4
+# Gigaoperations of an image where the card does not say, for a million parameters and 224 x 224 pixels.
+GFLOPS_A_MILLION = 0.4
 # Starting Python, torch and the two Snakemakes takes minutes on a busy file system.
 START_MINUTES = 5
 SAFETY = 2.0
@@ -136,7 +142,7 @@ def conductance_needs(
 
     Parameters
     ----------
-    model : model card: `parameters`, `image_size`.
+    model : model card: `parameters`, `image_size`, `gflops`.
     datasets : datasets in the chunk.
     predicted : images of all of them that are only predicted; each costs a third of a sample.
     images : K, images per dataset.
@@ -151,25 +157,48 @@ def conductance_needs(
     >>> conductance_needs(small, 20, images=16, points=16, gpu=False).memory_mb < 2500
     True
     """
-    millions, _ = _size(model)
-    megabytes, seconds = sample_cost(model)
-    memory = PROGRAM_MB + SNAKEMAKE_MB + millions * BYTES_A_PARAMETER + (CUDA_MB if gpu else megabytes * SAMPLES_A_PASS)
     samples = datasets * images * (points + 1) + predicted / 3
-    work = samples * seconds / _speed(gpu, threads) + 0.01 * predicted
-    return _rounded(memory, START_MINUTES + SAFETY * work / 60, attempt)
+    return _rounded(
+        _memory(model, gpu), START_MINUTES + _minutes(model, samples, gpu, threads) + 0.02 * predicted / 60, attempt
+    )
 
 
-def _speed(gpu: bool, threads: int) -> float:
-    return GPU_FACTOR if gpu else max(1, threads)
+def gpu_sample_seconds(model: Mapping[str, Any]) -> float:
+    """Seconds of one sample on an H100 in float32: forward and backward are twice the image's operations.
+
+    Examples
+    --------
+    >>> round(gpu_sample_seconds({"gflops": 162.0}), 4)
+    0.0135
+    """
+    millions, pixels = _size(model)
+    gflops = float(model.get("gflops") or GFLOPS_A_MILLION * millions * pixels / 224**2)
+    return 2 * gflops * 1e9 / GPU_FLOPS
+
+
+def gpu_job_mb(model: Mapping[str, Any]) -> float:
+    """Host memory of a GPU job, in MB: the program, the parameters twice while they are loaded, and CUDA."""
+    return PROGRAM_MB + _size(model)[0] * BYTES_A_PARAMETER + CUDA_MB
+
+
+def _minutes(model: Mapping[str, Any], samples: float, gpu: bool, threads: int = 1) -> float:
+    """Minutes to ask for, beside those of the start."""
+    if gpu:
+        return SLOWER_CARD * samples * gpu_sample_seconds(model) / 60
+    return SAFETY * samples * sample_cost(model)[1] / max(1, threads) / 60
+
+
+def _memory(model: Mapping[str, Any], gpu: bool) -> float:
+    if gpu:
+        return SNAKEMAKE_MB + gpu_job_mb(model)
+    on_cpu = _size(model)[0] * BYTES_A_PARAMETER + sample_cost(model)[0] * SAMPLES_A_PASS
+    return PROGRAM_MB + SNAKEMAKE_MB + on_cpu
 
 
 def accuracy_needs(model: Mapping[str, Any], images: int, *, gpu: bool, threads: int = 1, attempt: int = 1) -> Needs:
     """Needs of one job that measures a model's accuracy on `images` test images; each costs a third of a sample."""
-    millions, _ = _size(model)
-    megabytes, seconds = sample_cost(model)
-    memory = PROGRAM_MB + SNAKEMAKE_MB + millions * BYTES_A_PARAMETER + (CUDA_MB if gpu else megabytes * SAMPLES_A_PASS)
-    work = images * (0.01 + seconds / 3 / _speed(gpu, threads))
-    return _rounded(memory, START_MINUTES + SAFETY * work / 60, attempt)
+    minutes = _minutes(model, images / 3, gpu, threads) + SAFETY * 0.01 * images / 60
+    return _rounded(_memory(model, gpu), START_MINUTES + minutes, attempt)
 
 
 def gather_needs(datasets: int, images: int, *, models: int = 1, predictions: float = 0.0, attempt: int = 1) -> Needs:
@@ -186,7 +215,7 @@ def gather_needs(datasets: int, images: int, *, models: int = 1, predictions: fl
 
 def datasets_in(minutes: float, model: Mapping[str, Any], *, images: int, points: int, gpu: bool) -> int:
     """How many datasets of a model fit into a time limit at the first attempt; at least 1."""
-    one = SAFETY * images * (points + 1) * sample_cost(model)[1] / _speed(gpu, 1) / 60
+    one = _minutes(model, images * (points + 1), gpu)
     return max(1, math.floor((minutes - START_MINUTES) / one))
 
 
