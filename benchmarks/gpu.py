@@ -131,8 +131,8 @@ class Tower:
     def captum(self, block: int, images: int, steps: int) -> None:
         """Run captum's engine for one block."""
         nodes = np.linspace(0, 1, steps + 1)
-        arguments = (self.x[:images], self.baseline[:images], self.scalar, nodes)
-        captum_conductance(self.tower, [self.blocks[block]], *arguments, chunk_size=images * (steps + 1))
+        arguments = {"scalar": self.scalar, "alphas": nodes, "chunk_size": images * (steps + 1)}
+        captum_conductance(self.tower, [self.blocks[block]], self.x[:images], self.baseline[:images], **arguments)
 
     def captum_steps(self, enough: float) -> tuple[float, int]:
         """Return our error, and the steps at which captum's equals it, on the first image."""
@@ -154,11 +154,11 @@ def measure(tower: Tower, precision: str, options: argparse.Namespace, known: di
     row = {"model": tower.name, "precision": precision, "blocks": len(tower.blocks), "images": images}
     row |= {"points": tower.points, "rule": tower.rule, "gflops_a_sample": tower.flops / 1e9}
     with in_precision(precision, tower.device):
-        values = tower.ours(4 if images >= 4 else images, footprint=footprint)
+        values = tower.ours(4 if images >= 4 else images, chunk_size=footprint)
         known.setdefault("values", values)
         row["drift"] = relative_error(values, known["values"])
-        peak = peak_mb(lambda: tower.ours(images, footprint=footprint), tower.device)
-        ours = seconds_of(lambda: tower.ours(images, footprint=footprint), tower.device)
+        peak = peak_mb(lambda: tower.ours(images, chunk_size=footprint), tower.device)
+        ours = seconds_of(lambda: tower.ours(images, chunk_size=footprint), tower.device)
         batch = tower.last.chunk_size
         total, floors = images * samples, {}
         for size in sorted({min(68, total), min(batch, total)}):
@@ -212,11 +212,11 @@ def profile(tower: Tower, precision: str, images: int) -> list[dict]:
 
     footprint = Footprint()
     with in_precision(precision, tower.device):
-        tower.ours(images, footprint=footprint)
+        tower.ours(images, chunk_size=footprint)
         with torch.profiler.profile(
             activities=[ProfilerActivity.CUDA if tower.device.type == "cuda" else ProfilerActivity.CPU], acc_events=True
         ) as found:
-            tower.ours(images, footprint=footprint)
+            tower.ours(images, chunk_size=footprint)
             _wait(tower.device)
     events = sorted(found.key_averages(), key=lambda event: -event.self_device_time_total)
     whole = sum(event.self_device_time_total for event in events) or 1.0

@@ -72,8 +72,7 @@ def layer_conductance(
     scalar: Scalar,
     alphas: Sequence[float] | np.ndarray,
     rule: str = "trapezoid",
-    chunk_size: int | None = None,
-    footprint: Footprint | None = None,
+    chunk_size: int | Footprint | None = None,
 ) -> Conductance:
     """Compute the signed channel conductance of all blocks for all images.
 
@@ -92,8 +91,8 @@ def layer_conductance(
     alphas : [n+1] nodes, strictly increasing from 0 to 1. For `clenshaw-curtis` those that
         `vlmrank.conductance.quadrature.path_positions` gives for n, through any smooth map.
     rule : `trapezoid`, `clenshaw-curtis`, `secant` (towers of ReLU and linear layers only) or `left` (captum's rule).
-    chunk_size : samples (image, node) a pass; None finds it. Halved when memory runs out.
-    footprint : of the same tower from an earlier call, which saves a small pass; filled where it is empty.
+    chunk_size : samples (image, node) a pass. None finds them with a small first pass; the `Footprint` of an earlier
+        call with the same tower saves that pass, and an empty one is filled. Halved when memory runs out.
 
     Returns
     -------
@@ -130,6 +129,8 @@ def layer_conductance(
         raise VlmrankError(f"rule {rule!r} is none of {', '.join(RULES)}")
     if not len(blocks) or not len(images):
         raise VlmrankError("conductance needs at least one block and one image")
+    footprint = chunk_size if isinstance(chunk_size, Footprint) else Footprint()
+    chunk_size = None if chunk_size is footprint else chunk_size
     if chunk_size is not None and chunk_size < 1:
         raise VlmrankError(f"samples per pass must be at least 1, not {chunk_size}")
     alphas = check_alphas(alphas)

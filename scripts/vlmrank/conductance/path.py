@@ -134,7 +134,7 @@ def conductance_on_path(
         from vlmrank.conductance.captum_engine import captum_conductance  # a heavy import that few need
 
         return captum_conductance(encode, blocks, images, baseline, alphas=alphas, **arguments)
-    arguments |= {"rule": path.rule, "footprint": path.footprint}
+    arguments |= {"rule": path.rule, "chunk_size": chunk_size or path.footprint}
     return layer_conductance(encode, blocks, images, baseline, alphas=alphas, **arguments)
 
 
