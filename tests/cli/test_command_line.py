@@ -19,6 +19,7 @@ SCHEMA = read_schema(ROOT / "schemas" / "models.schema.yaml")
 CONFIG = {
     "images": {"per_dataset": 16, "predictions": "all"},
     "conductance": {"points": 16, "datasets_per_job": 0, "job_minutes": None, "device": "auto", "nodes": "arc-length"},
+    "evaluation": {"labelled": 0},
 }
 
 
