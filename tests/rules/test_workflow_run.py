@@ -1,7 +1,6 @@
 """A reduced demo is really run: outputs, last lines, the result store, and what happens to what cannot be computed."""
 
 import json
-import os
 import re
 import shutil
 import time
@@ -17,8 +16,6 @@ from workspace import Workspace
 from vlmrank.store import PAIR_ATTRIBUTES, read_alignment, read_dcd, read_pair
 
 pytestmark = pytest.mark.workflow
-# Whole runs of minutes: where they are asked for, VLMRANK_SLOW_TESTS=1.
-slow = pytest.mark.skipif(not os.environ.get("VLMRANK_SLOW_TESTS"), reason="set VLMRANK_SLOW_TESTS=1 to run it")
 
 SNAPSHOT = Path(__file__).parents[1] / "snapshots" / "reduced_demo.txt"
 TASKS = ("digits", "shapes", "textures", "sketches")
@@ -156,7 +153,6 @@ def test_tables_keep_the_contract(demo):
     assert list(summary) == ["method", "metric", "mean", "ci_low", "ci_high", "higher_is_better"]
 
 
-@slow
 def test_a_lost_pair_comes_from_the_store_without_loading_the_model(copy):
     path = copy.folder / f"results/conductance/{MODELS[0]}/digits.h5"
     before = read_pair(path)
@@ -168,7 +164,6 @@ def test_a_lost_pair_comes_from_the_store_without_loading_the_model(copy):
     np.testing.assert_array_equal(read_pair(path).score, before.score)
 
 
-@slow
 def test_what_fails_is_a_row_and_the_rest_goes_on(copy):
     zoo = copy.folder / "resources/demo/models"
     for name in ("broken", "infinite"):
@@ -203,7 +198,9 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(copy):
     assert failed["reason"].str.len().min() > 10
     assert failed[failed["model"] == "infinite"]["reason"].str.contains("finite").all()
     mine = pairs[(pairs["dataset"] == "mine") & (pairs["model"] == MODELS[0]) & (pairs["stage"] == "conductance")]
-    assert mine["status"].tolist() == ["ok"] and "0broken.png" in mine["reason"].iloc[0]
+    assert mine["status"].tolist() == ["ok"] and mine["reason"].tolist() == [""], "told once, where it was prepared"
+    prepared = pairs[(pairs["dataset"] == "mine") & (pairs["stage"] == "prepare")]
+    assert prepared["status"].tolist() == ["ok"] and "0broken.png" in prepared["reason"].iloc[0]
     last = done.stderr.strip().splitlines()[-8:]
     assert any(re.match(r"10 of 30 pairs failed:", line) for line in last), last
     for name in ("broken", "infinite"):
@@ -235,7 +232,6 @@ def test_scripts_can_be_called_without_snakemake(demo, tmp_path):
     assert json.loads((results / f"models/{MODELS[0]}.json").read_text())["status"] == "ok"
 
 
-@slow
 def test_snakemakes_own_report_holds_the_figures_and_tables(demo):
     done = demo.snakemake("--report", "own.zip")
     assert done.returncode == 0, done.stdout + done.stderr
