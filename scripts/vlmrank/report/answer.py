@@ -62,10 +62,10 @@ def _lighter(picks: list[Pick]) -> Pick | None:
     return None
 
 
-def difference(first: Pick, second: Pick, guesses: Guesses) -> str:
-    """In what the runner-up differs: expected accuracy, cost, and on how many images the two disagree."""
+def difference(first: Pick, second: Pick, guesses: Guesses, *, expected: bool = True) -> str:
+    """How the runner-up differs: expected accuracy if the run claims one, cost, images of disagreement."""
     parts = []
-    if first.accuracy is not None and second.accuracy is not None:
+    if expected and first.accuracy is not None and second.accuracy is not None:
         lower = 100 * (first.accuracy - second.accuracy)
         about = f"{abs(lower):.1f} points {'lower' if lower > 0 else 'higher'}"
         parts.append(f"expected accuracy {about if abs(lower) >= 0.05 else 'the same'}")
@@ -116,7 +116,9 @@ def answer(run: Run, target: str, *, guesses: Guesses | None = None, method: str
         record=record,
         truth=truth,
         because=_because(run, target, first),
-        difference=difference(first, second, guesses or Guesses()) if second else "",
+        difference=difference(first, second, guesses or Guesses(), expected=facts.get("accuracy") is not None)
+        if second
+        else "",
     )
 
 
