@@ -42,11 +42,18 @@ class Opened:
     def scroll_through(self) -> None:
         """Come by every chart, so that all are drawn."""
         for chart in self.page.query_selector_all(".chart"):
+            if not chart.evaluate("chart => chart.checkVisibility()"):
+                continue  # folded away
             chart.scroll_into_view_if_needed()
             self.page.wait_for_timeout(50)
-        self.page.wait_for_function(
-            "[...document.querySelectorAll('.chart')].every(c => !c.offsetParent || c.textContent || c.children.length)"
+        drawn = (
+            "[...document.querySelectorAll('.chart')].every(c => !c.checkVisibility() || c.textContent || c.firstChild)"
         )
+        for _ in range(1200):
+            if self.page.evaluate(drawn):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError("a chart was not drawn in two minutes")
 
     def __enter__(self) -> Opened:
         return self

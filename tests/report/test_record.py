@@ -95,7 +95,7 @@ def test_the_models_keep_their_names_and_families(tmp_path):
     assert {model.name: model.family for model in found.models} == dict(
         zip(names, ("SigLIP", "EVA", "ResNet", "ViT"), strict=True)
     )
-    code = "open_clip.create_model_and_transforms('RN50', pretrained='openai')"
+    code = 'open_clip.create_model_and_transforms("RN50", pretrained="openai")'
     assert any(code in model.code for model in found.models)
 
 
