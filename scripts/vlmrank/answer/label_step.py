@@ -72,7 +72,7 @@ def label_step(answer: TaskAnswer, read: Read, labels: Labels, how: Settings) ->
         return LabelStep(after, ties, (), "one model is the best with a chance of at least .9", parts)
     taken = [place[image] for image in (*labels.known, *labels.unknown) if image in place]
     ask = label_update.choose_images(drawn, models, known, taken=taken)
-    reason = "" if ask else "all images are labelled on which the best models differ"
+    reason = "" if ask else "the best models differ on no image that is not labelled"
     return LabelStep(after, ties, [images[index] for index in ask], reason, parts)
 
 
