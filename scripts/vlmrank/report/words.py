@@ -75,5 +75,5 @@ def breakable(name: object) -> markupsafe.Markup:
     >>> breakable("ViT-B--laion2b_e16"), breakable("<b>")
     (Markup('ViT-<wbr>B--<wbr>laion2b_<wbr>e16'), Markup('&lt;b&gt;'))
     """
-    parts = re.findall(rf"[^-_/.:]{{1,{LONGEST}}}[-_/.:]*|[-_/.:]+", str(name))
+    parts = re.findall(rf"[^-_/.:\s]{{1,{LONGEST}}}[-_/.:\s]*|[-_/.:\s]+", str(name))
     return markupsafe.Markup("<wbr>").join(parts)

@@ -20,7 +20,7 @@ const report = (() => {
   // A name that a narrow column breaks after its separators and nowhere else.
   const named = (text) => {
     const node = element("span");
-    for (const part of String(text).match(/[^-_/.:]{1,18}[-_/.:]*|[-_/.:]+/g) || []) node.append(...(node.childNodes.length ? [element("wbr")] : []), part);
+    for (const part of String(text).match(/[^-_/.:\s]{1,18}[-_/.:\s]*|[-_/.:\s]+/g) || []) node.append(...(node.childNodes.length ? [element("wbr")] : []), part);
     return node;
   };
   const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));

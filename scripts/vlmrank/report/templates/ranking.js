@@ -61,7 +61,7 @@
       `${count(row.model.parameters)} parameters (${count(row.model.imageParameters)} in the image tower)`, `${digits(row.model.gflops)} GFLOPs per image`, row.model.bytes ? `weights of ${count(row.model.bytes)}B` : null, row.model.weights ? `weights ${row.model.weights.slice(0, 12)}` : null,
     ].filter(Boolean).join(" · ")));
     if (row.model.code && row.rank !== null) box.append(element("div", {}, element("code", {}, named(row.model.code))));
-    if (row.reason) box.append(element("div", {}, `Reason: ${row.reason}`));
+    if (row.reason) box.append(element("div", {}, "Reason: ", named(row.reason)));
     if (!reasons && row.rank !== null && Object.keys(target().why).length) {
       box.append(element("div", {}, `Only the first models are explained here; ranking/${target().name}.weights.csv explains all.`));
     }
@@ -81,7 +81,7 @@
   };
 
   const draw = (row, last) => {
-    const label = element("th", { scope: "row" }, named(row.model.name), element("small", {}, row.rank === null ? `failed: ${row.reason}` : row.model.family));
+    const label = element("th", { scope: "row" }, named(row.model.name), element("small", {}, named(row.rank === null ? `failed: ${row.reason}` : row.model.family)));
     const button = element("button", { type: "button", class: "why", "aria-expanded": "false", "aria-label": `Why ${row.model.name}` }, "Why");
     const cells = columns.map((column) => {
       if (column.key === "rank") return element("td", { class: "n" }, row.rank === null ? "–" : String(row.rank));
