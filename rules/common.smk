@@ -1,5 +1,4 @@
 # Reads the configuration and the sheets, checks them, constrains the wildcards. Holds no rule.
-import os
 import re
 import sys
 from functools import cache
@@ -21,6 +20,7 @@ from vlmrank.workflow import sheets
 from vlmrank.workflow import shortlist
 from vlmrank.datasets.layout import tar_files
 from vlmrank.errors import VlmrankError
+from vlmrank.report.landing import remember
 from vlmrank.workflow.snakemake_patch import (
     config_files,
     debounce_rescheduling,
@@ -84,7 +84,7 @@ COMPUTED = [*DATASETS, *TWINS]  # those whose conductance is computed
 ORDERED = sorted(COMPUTED)  # sums over datasets must not depend on the order of the sheet
 MODELS, UNTRIED = checked(shortlist.shorten, MODELS, config, datasets=len(COMPUTED))  # model -> why it is not computed
 RESULTS = config["results"]
-os.environ["VLMRANK_RESULTS"] = RESULTS  # for report/metadata.yaml
+remember(RESULTS)  # for report/metadata.yaml
 LOGS = paths.log_folder(RESULTS)
 
 LOST = integrity.check_results(RESULTS, {*MODELS, *COMPUTED}) if is_head_process(workflow) else []

@@ -13,6 +13,11 @@ from vlmrank.errors import VlmrankError
 RESULTS = "VLMRANK_RESULTS"  # set by the workflow as it is read: the results folder of this run
 
 
+def remember(results: str) -> None:
+    """Note the results folder of the workflow that this process reads, for `landing`."""
+    os.environ[RESULTS] = results
+
+
 def landing(results: str | Path | None = None) -> dict[str, int]:
     """The answers as the headings of `snakemake --report-metadata`, each with the number of models compared.
 
