@@ -237,7 +237,7 @@ def test_three_hundred_models_and_forty_datasets(browser, tmp_path):
             """keys => keys.map(key => { const start = performance.now();
             document.querySelector(`th[data-key=${key}] button`).click();
             document.body.offsetHeight; return performance.now() - start; })""",
-            ["model", "score", "rank"],
+            ["model", "low", "rank"],
         )
         assert min(times) < 1000
         opened.scroll_through()

@@ -93,16 +93,12 @@ def test_postscript_itself(tmp_path, ghostscript, canary, wrap):
 def test_postscript_in_a_thumbnail(tmp_path, ghostscript, canary):
     from types import SimpleNamespace
 
-    import pandas as pd
-
-    from vlmrank.report.sections import thumbnails
+    from vlmrank.report.images import Guesses, thumbnails
 
     path = tmp_path / "a.png"
     path.write_bytes(EPS)
     card = {"dataset": "t", "images": [{"id": "a.png", "path": str(path)}]}
-    ranking = pd.DataFrame({"model": ["m"], "rank": [1]})
-    run = SimpleNamespace(targets=["t"], datasets=[card], rankings={"t": ranking})
-    [found] = thumbnails(run, tmp_path)[0]["images"]
+    [found] = thumbnails(SimpleNamespace(targets=["t"], datasets=[card]), "t", Guesses())
     assert found["data"] == "" and "no picture" in found["reason"]
 
 

@@ -44,8 +44,10 @@ def outputs_so_far(workflow: Any) -> list[str]:
 
 def planned_outputs(workflow: Any) -> list[str]:
     """The files that this run is to make; empty where Snakemake does not say."""
-    graph = getattr(workflow, "dag", None)
-    jobs = graph.needrun_jobs() if hasattr(graph, "needrun_jobs") else ()
+    try:
+        jobs = workflow.dag.needrun_jobs()
+    except AttributeError:  # no graph yet
+        return []
     return [str(path) for job in jobs for path in job.output]
 
 
