@@ -1,8 +1,8 @@
 """Accumulate channel conductances from block outputs and gradients, chunk by chunk.
 
-Samples are numbered f = k (n+1) + j for image k and node j. A reduction is told which samples a pass holds (`begin`),
-gets h and g of each block (`add`), and makes the sums its own only when the whole pass succeeded (`commit`); after
-a failure it forgets the pass (`rollback`). Nothing here waits for a GPU.
+Samples are numbered f = k (n+1) + j for image k and node j. A reduction learns which samples a pass holds (`begin`),
+receives h and g of each block (`add`), and keeps the sums only if the whole pass succeeded (`commit`); after a failure
+it drops the pass (`rollback`). Nothing here synchronises with the GPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STEP = torch.tensor([[0.0, 0.0], [-1.0, 1.0]], dtype=torch.float64)
 
 
 def on_device(values: object, device: torch.device) -> Tensor:
-    """Return numbers as a tensor on a device, without waiting for what runs there."""
+    """Return numbers as a tensor on a device, without synchronising with it."""
     tensor = torch.as_tensor(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
@@ -40,7 +40,7 @@ def channel_sum(values: Tensor, axis: int) -> Tensor:
 
 
 class ByImage:
-    """Adds sums [P, C] to the totals of their images, in the same order each time, which `index_add_` does not promise.
+    """Add sums [P, C] to the totals of their images, always in the same order, which `index_add_` does not guarantee.
 
     Parameters
     ----------
@@ -65,16 +65,16 @@ class ByImage:
 
 
 class Reduction:
-    """What the two reductions share: totals [K, C_b] a block and the scores at both ends of the path.
+    """Common part of both reductions: totals [K, C_b] per block, and the scores at both ends of the path.
 
     Attributes
     ----------
     least : fewest samples that a pass can have.
-    overlap : whether a pass that ends within an image makes the next one repeat nodes.
-    total : float64 [K, C_b] a block.
+    overlap : whether a pass repeats nodes of the previous one, if that ended within an image.
+    total : float64 [K, C_b] per block.
     scores : float64 [K (n+1)], F of every sample.
-    means : float64 [N, N], weights of the nodes' gradients in each step of the pass, where the rule wants them.
-    steps : int64 [S], samples of the pass at which a step ends, where the rule has steps.
+    means : float64 [N, N], weights of the nodes' gradients in each step of the pass, if the rule needs them.
+    steps : int64 [S], samples of the pass at which a step ends, if the rule has steps.
     """
 
     least, overlap = 1, False
@@ -98,11 +98,11 @@ class Reduction:
         raise NotImplementedError
 
     def add(self, index: int, h: Tensor, g: Tensor | None) -> None:
-        """Take output and gradient [N, ...] of block `index`; no gradient where `steps` is empty."""
+        """Add output and gradient [N, ...] of block `index`; no gradient if `steps` is empty."""
         raise NotImplementedError
 
     def rollback(self) -> None:
-        """Forget the pass that failed."""
+        """Drop the failed pass."""
         self._pending = []
 
     def _finish(self) -> int:
@@ -128,7 +128,7 @@ class Panels(Reduction):
     Parameters
     ----------
     degrees : steps of each panel, n in all.
-    rule : of `vlmrank.conductance.quadrature.stieltjes_matrix`.
+    rule : as in `vlmrank.conductance.quadrature.stieltjes_matrix`.
     """
 
     def __init__(self, blocks: Sequence[Block], count: int, degrees: Sequence[int], rule: str):
@@ -215,12 +215,12 @@ def panel_sum(matrix: Tensor, h: Tensor, g: Tensor, where: Tensor, axis: int) ->
 
 
 def cached_panel_sum(matrix: Tensor, parts: Sequence[tuple[Tensor, Tensor]], first: int, axis: int) -> Tensor:
-    """Return what `panel_sum` does for one panel, in pieces that stay in the CPU's cache, without copies of whole maps.
+    """Return the `panel_sum` of one panel, in pieces that stay in the CPU's cache, without copies of whole maps.
 
     Parameters
     ----------
     matrix : S [m+1, m+1], rows sum to zero.
-    parts : pairs h, g of shape [N_i, ...], which follow one another.
+    parts : consecutive pairs h, g of shape [N_i, ...].
     first : the panel's first node, counted through all parts.
     axis : channel axis of h.
 
@@ -232,7 +232,7 @@ def cached_panel_sum(matrix: Tensor, parts: Sequence[tuple[Tensor, Tensor]], fir
     for part in parts:
         rows = slice(max(first - begin, 0), max(first + len(matrix) - begin, 0))
         h, g, begin = [*h, part[0][rows]], [*g, part[1][rows]], begin + len(part[0])
-    if h[-1].ndim == 4 and not h[-1].is_contiguous():  # channels last: in the order in which they lie
+    if h[-1].ndim == 4 and not h[-1].is_contiguous():  # channels last: in the order of memory
         h, g = ([x.movedim(1, -1) for x in y] for y in (h, g))
         axis = -1 if axis in (1, -3) else axis - 1
     shape = h[-1].shape[1:]
@@ -252,8 +252,8 @@ def cached_panel_sum(matrix: Tensor, parts: Sequence[tuple[Tensor, Tensor]], fir
 class SecantSteps(Reduction):
     """sum_j G_j (h_{j+1} - h_j) with the secant gradients G_j that arrive at the last node of each step.
 
-    With an `AttentionHead` a step needs the node before from the pass before, which `Carry` and this
-    class carry over. Other heads need the gradients of the neighbours too, so their passes overlap by a few nodes.
+    With an `AttentionHead`, the first step of a pass needs the last node of the previous pass, which `Carry` and this
+    class keep. Other heads also need the gradients of neighbouring nodes, so their passes overlap by a few nodes.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ class SecantSteps(Reduction):
         elif h.is_cuda:
             moved = torch.cat([h[:1] if before is None else before, h[:-1]])[self.steps]
             values = _step_sum(moved, h[self.steps], g[self.steps], self.blocks[index].axis)
-        else:  # sample by sample, in the cache
+        else:  # sample by sample, so that they stay in the cache
             values = torch.cat(
                 [
                     _step_sum(h[s - 1 : s] if s else before, h[s : s + 1], g[s : s + 1], self.blocks[index].axis)

@@ -11,7 +11,7 @@ soon as they arrive, and only the nodes of an unfinished panel pass from one chu
 node, of every ReLU too). So memory does not grow with the number of nodes. No gradient is taken for weights, and the
 graph begins at the first block's output.
 
-Drift: float32 against float64 is printed by `python benchmarks/quadrature.py --precision`.
+`python benchmarks/quadrature.py --precision` prints the error of float32 against float64.
 """
 
 from __future__ import annotations
@@ -84,15 +84,16 @@ def layer_conductance(
     forward : images [N, 3, H, W] -> embeddings [N, D]; runs every block once. A module or its method, in evaluation
         mode.
     blocks : from `vlmrank.models.blocks.visual_blocks`, in the order of execution.
-    images : [K, 3, H, W], x, on the device and in the precision in which to compute.
+    images : [K, 3, H, W], x, on the device and in the precision of the computation.
     baseline : [K, 3, H, W] or anything that broadcasts to it: x'.
     scalar : (embeddings [N, D], rows [N]) -> F [N], where sample i belongs to image `rows[i]`; see
         `vlmrank.conductance.objective.Objective`.
-    alphas : [n+1] nodes, strictly increasing from 0 to 1. For `clenshaw-curtis` those that
-        `vlmrank.conductance.quadrature.path_positions` gives for n, through any smooth map.
+    alphas : [n+1] nodes, strictly increasing from 0 to 1. For `clenshaw-curtis` the output of
+        `vlmrank.conductance.quadrature.path_positions` for n, under any smooth map.
     rule : `trapezoid`, `clenshaw-curtis`, `secant` (towers of ReLU and linear layers only) or `left` (captum's rule).
-    chunk_size : samples (image, node) a pass. None finds them with a small first pass; the `Footprint` of an earlier
-        call with the same tower saves that pass, and an empty one is filled. Halved when memory runs out.
+    chunk_size : samples (image, node) per pass. None measures with a small first pass how many fit; the `Footprint` of
+        an earlier call with the same tower saves that pass, and an empty one is filled. The size is halved when memory
+        runs out.
 
     Returns
     -------
@@ -100,9 +101,9 @@ def layer_conductance(
 
     Raises
     ------
-    VlmrankError : a block's output is no tensor or has its channels elsewhere, a block is not run once in order, or
-        the nodes are not increasing.
-    FailedPair : memory does not hold the smallest chunk.
+    VlmrankError : a block's output is not a tensor or has its channels elsewhere, a block is not run once and in order,
+        or the nodes are not increasing.
+    FailedPair : the smallest chunk does not fit into memory.
 
     References
     ----------

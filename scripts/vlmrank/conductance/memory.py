@@ -29,11 +29,11 @@ _MESSAGES = (
 
 @dataclass
 class Footprint:
-    """What one sample takes of the memory, filled by the first pass through a tower.
+    """Memory per sample, measured by the first pass through a tower.
 
     Attributes
     ----------
-    bytes_per_sample : of all that is kept for the backward pass, and of the reductions; None until it is known.
+    bytes_per_sample : of everything kept for the backward pass, and of the reductions; None until known.
     largest : bytes of the largest tensor.
     """
 
@@ -42,7 +42,7 @@ class Footprint:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception says that memory ran out, on a GPU or on the CPU.
+    """Whether an exception means that memory ran out, on a GPU or on the CPU.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def _control_groups(root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/
 
 
 def _cpu_bytes() -> int:
-    free = 2 << 30  # where the system does not tell
+    free = 2 << 30  # if the system does not say
     with contextlib.suppress(OSError):
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) << 10
@@ -90,7 +90,7 @@ def _cpu_bytes() -> int:
 
 
 def budget_bytes(device: torch.device) -> int:
-    """Return the bytes that may be filled on a device now: 85 % of what is free on a GPU, half of it on the CPU."""
+    """Return the bytes that may be used on a device now: 85 % of the free memory of a GPU, half of it on the CPU."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -100,7 +100,7 @@ def budget_bytes(device: torch.device) -> int:
 
 @contextlib.contextmanager
 def count_saved_bytes(parameters: Callable[[], Iterator[Tensor]]) -> Iterator[dict[int, int]]:
-    """Collect the storages that autograd keeps for the backward pass, the network's own parameters left out.
+    """Collect the storages that autograd keeps for the backward pass, without the network's parameters.
 
     Yields a mapping from storage address to bytes, which fills as the forward pass runs.
     """
@@ -111,14 +111,14 @@ def count_saved_bytes(parameters: Callable[[], Iterator[Tensor]]) -> Iterator[di
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # itself, it would hold its own graph, which nobody frees if the pass fails
+        return tensor.detach()  # the tensor itself would hold its own graph, never freed if the pass fails
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield sizes
 
 
 def release(device: torch.device) -> None:
-    """Give memory back after an allocation failed."""
+    """Release memory after an allocation failed."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -137,7 +137,7 @@ def even_chunk(total: int, most: int) -> int:
 
 
 def map_chunks(function: Callable[[Tensor], Tensor], samples: Tensor, chunk: int) -> Tensor:
-    """Return the concatenated `function` of chunks of `samples`; on out-of-memory the chunk is halved, nothing is lost.
+    """Apply `function` to chunks of `samples` and concatenate; when memory runs out, the chunk is halved and run again.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Forward and backward passes that hand block outputs and gradients to a reduction, in chunks that fit memory."""
+"""Forward and backward passes that hand block outputs and gradients to a reduction, in chunks that fit into memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def network_parts(forward: Forward, blocks: Sequence[Block]) -> list[nn.Module]:
 
 @contextlib.contextmanager
 def frozen(forward: Forward, blocks: Sequence[Block]) -> Iterator[list[nn.Parameter]]:
-    """Take no gradient for weights inside this context; yields the parameters."""
+    """Freeze the weights inside this context; yields the parameters."""
     roots = network_parts(forward, blocks)
     parameters = list({id(p): p for root in roots for p in root.parameters()}.values())
     wanted = [p for p in parameters if p.requires_grad]
@@ -69,8 +69,8 @@ class OnePass:
     forward, blocks, scalar : as in `layer_conductance`.
     parameters : of the network; they are not counted as activations.
     head : for the secant rule, the attention pool behind the last block, if there is one.
-    carry : with a head, what its steps take over from the pass before.
-    footprint : what a sample takes, where it is known from before.
+    carry : with a head, the state that its steps need from the previous pass.
+    footprint : memory per sample, if an earlier call measured it.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class OnePass:
     def __call__(self, samples: Tensor, rows: Tensor, reduce: Callable[[int, Tensor, Tensor | None], None]) -> Tensor:
         """Run samples [N, ...] of images `rows` and call `reduce(b, h_b, g_b)` for each block; return F [N].
 
-        Where `steps` is set and empty, there is no backward pass and g_b is None.
+        If `steps` is set and empty, there is no backward pass and g_b is None.
         """
         try:
             return self._run(samples, rows, reduce)
@@ -159,7 +159,7 @@ class OnePass:
             widest = max(h.numel() * h.element_size() for h in self.outputs)
             self.footprint.bytes_per_sample = (1.2 * sum(sizes.values()) + 8 * widest) / len(samples)
             self.footprint.largest = max([widest, *sizes.values()]) / len(samples)
-        if self.steps is not None and not len(self.steps):  # the first node of a path: nothing to go back for
+        if self.steps is not None and not len(self.steps):  # the first node of a path needs no backward pass
             for index, output in enumerate(self.outputs):
                 reduce(index, output.detach(), None)
             return f.detach()
@@ -190,7 +190,7 @@ class OnePass:
         return f.detach()
 
     def _steps(self, embedding: Tensor, rows: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Where the backward pass of a secant step starts, and with which gradients."""
+        """Tensors where the backward pass of a secant step starts, and their gradients."""
         if self.head.embedding is None or embedding.data_ptr() != self.head.embedding.data_ptr():
             raise VlmrankError("the attention pool is not the last layer of the tower: take another rule than secant")
         gradients = self.head.step_gradients(self.scalar, rows, self.steps)
@@ -202,7 +202,7 @@ class OnePass:
 def attached_pass(
     forward: Forward, blocks: Sequence[Block], scalar: Scalar, rule: str, footprint: Footprint | None = None
 ) -> Iterator[OnePass]:
-    """Prepare the network for passes of a rule, and leave it as it was afterwards."""
+    """Prepare the network for passes of a rule, and restore it afterwards."""
     with contextlib.ExitStack() as stack:
         parameters = stack.enter_context(frozen(forward, blocks))
         stack.enter_context(safe_batch_norms(network_parts(forward, blocks)))
@@ -225,8 +225,8 @@ def run_samples(
 ) -> int:
     """Run all samples (image, node) of a reduction in chunks; return the chunk size that was used at the end.
 
-    The first chunk is a small one that tells how much memory a sample takes, where that is not known. When memory runs
-    out, the chunk is halved and the same samples are run again; everything reduced before is kept.
+    The first chunk is small and measures the memory per sample, unless that is known. When memory runs out, the chunk
+    is halved and its samples are run again; earlier results are kept.
     """
     device, points = images.device, len(alphas)
     total, least = len(images) * points, min(reduction.least, len(images) * points)
@@ -240,7 +240,7 @@ def run_samples(
     start = 0
     while start < total:
         stop = min(start + chunk, total)
-        if stop - stop % group > start:  # end with an image, so that none of its nodes is run again
+        if stop - stop % group > start:  # end at the end of an image, so that no node is run twice
             stop -= stop % group
         flat = torch.arange(start, stop, device=device)
         rows, nodes = flat // points, flat % points
@@ -272,7 +272,7 @@ def run_samples(
 
 
 def _fitting(one_pass: OnePass, device: torch.device, total: int, group: int) -> int:
-    """Return the chunk size for `total` samples; a multiple of `group`, if memory holds one."""
+    """Return the chunk size for `total` samples; a multiple of `group`, if one fits into memory."""
     most, footprint = CUDA_SAMPLES, one_pass.footprint
     if device.type == "cpu":
         most = min(CPU_SAMPLES, int(CPU_TENSOR_BYTES / footprint.largest))

@@ -1,7 +1,7 @@
 """The integration path of a model: baseline image, quadrature rule and path points, fixed by probe images.
 
-Nothing here depends on the images whose conductance is taken, so that a result is the same whatever images it is
-computed with.
+Nothing here depends on the images that are attributed, so a result does not depend on which images are computed
+together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from vlmrank.errors import VlmrankError
 from vlmrank.models.blocks import Block
 
 logger = logging.getLogger(__name__)
-TRIAL_POINTS = 4  # steps of the trial whether the secant rule fits; its sums agree for any number
+TRIAL_POINTS = 4  # steps of the trial run of the secant rule; its sums agree for any number
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ModelPath:
     blocks : residual blocks of the visual encoder.
     rule : of `vlmrank.conductance.quadrature`.
     curve : t -> alpha, along which the block outputs move at an even speed.
-    footprint : what a sample takes of the memory, known after the first pass.
+    footprint : memory per sample, known after the first pass.
     """
 
     blocks: tuple[Block, ...]
@@ -66,7 +66,7 @@ def baseline_images(kind: str, images: Tensor, preprocess: Callable[[Image.Image
 
 
 def choose_rule(options: ConductanceOptions, blocks: Sequence[Block]) -> str:
-    """Return the quadrature rule: captum has one; `auto` is secant for towers of ReLU and linear layers."""
+    """Return the quadrature rule: `left` for captum; `auto` is secant for towers of ReLU and linear layers."""
     if options.engine == "captum":
         return "left"
     if options.rule != "auto":
@@ -131,7 +131,7 @@ def conductance_on_path(
         return refine_conductance(encode, blocks, images, baseline, refinement, rule=path.rule, **arguments)
     alphas = path.curve(path_positions(options.points, path.rule))
     if options.engine == "captum":
-        from vlmrank.conductance.captum_engine import captum_conductance  # a heavy import that few need
+        from vlmrank.conductance.captum_engine import captum_conductance  # slow to import and rarely needed
 
         return captum_conductance(encode, blocks, images, baseline, alphas=alphas, **arguments)
     arguments |= {"rule": path.rule, "chunk_size": chunk_size or path.footprint}
