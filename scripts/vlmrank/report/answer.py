@@ -20,7 +20,7 @@ SHORTLIST = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """What stands on the first screen for one target."""
+    """The contents of the first screen for one target."""
 
     target: str
     ranked: int
@@ -42,7 +42,7 @@ class Answer:
 
 
 def _measure(*models: Model) -> str | None:
-    """The first measure of cost that is known of all these models."""
+    """The first measure of cost that is known for all these models."""
     return next(
         (m for m in ("gflops", "image_parameters", "parameters") if all(getattr(one, m) for one in models)), None
     )
@@ -63,7 +63,7 @@ def _lighter(picks: list[Pick]) -> Pick | None:
 
 
 def difference(first: Pick, second: Pick, guesses: Guesses, *, expected: bool = True) -> str:
-    """How the runner-up differs: expected accuracy if the run claims one, cost, images of disagreement."""
+    """How the runner-up differs: expected accuracy if the run claims one, cost, number of disagreements."""
     parts = []
     if expected and first.accuracy is not None and second.accuracy is not None:
         lower = 100 * (first.accuracy - second.accuracy)
@@ -82,7 +82,7 @@ def difference(first: Pick, second: Pick, guesses: Guesses, *, expected: bool = 
 
 
 def answer(run: Run, target: str, *, guesses: Guesses | None = None, method: str | None = None) -> Answer:
-    """The answer for one target; `guesses` are the best models' predictions, `method` the ranking's own."""
+    """The answer for one target; `guesses` are the best models' predictions, `method` is the ranking's method."""
     picks = picks_of(run, target)
     card = next((card for card in run.datasets if card["dataset"] == target), {})
     used = [pair for pair in run.quality if pair.dataset == target and pair.status == store.OK]
@@ -123,13 +123,13 @@ def answer(run: Run, target: str, *, guesses: Guesses | None = None, method: str
 
 
 def known_accuracy(run: Run, target: str) -> dict[str, float]:
-    """Model -> accuracy on the target, where this run holds it; the ranking never uses it."""
+    """Model -> accuracy on the target, if this run knows it; the ranking never uses it."""
     rows = run.accuracy[(run.accuracy["dataset"] == target) & run.accuracy["acc1"].notna()]
     return dict(zip(rows["model"], rows["acc1"].astype(float), strict=True))
 
 
 def _truth(run: Run, target: str, picks: list[Pick]) -> dict[str, Any] | None:
-    """How the first model really does among those ranked, where the target's accuracies are known."""
+    """The first model's true standing among those ranked, if the target's accuracies are known."""
     known = known_accuracy(run, target)
     ranked = [pick.model.name for pick in picks if pick.model.name in known]
     if len(ranked) < 2 or picks[0].model.name not in known:
@@ -141,7 +141,7 @@ def _truth(run: Run, target: str, picks: list[Pick]) -> dict[str, Any] | None:
 
 
 def _because(run: Run, target: str, pick: Pick | None) -> str:
-    """Why the first model stands where it does: its weightiest known tasks, and the parts of its score."""
+    """Why the first model is ranked first: the known tasks with the largest weights, and the parts of its score."""
     if pick is None:
         return ""
     name = pick.model.name

@@ -38,10 +38,10 @@ class PageOptions:
 
     Attributes
     ----------
-    config : the settings of the run, printed in the page as they are given.
+    config : the settings of the run, printed on the page as given.
     title : heading of the page.
-    thumbnails : embed the target's images, small, with what the best models see in them.
-    method : name under which the ranking's own method stands in the evaluation; default: `vlmrank`, or what begins so.
+    thumbnails : embed thumbnails of the target's images with the best models' predictions.
+    method : name of the ranking's own method in the evaluation; default: `vlmrank`, or a name that begins with it.
     """
 
     config: Mapping[str, Any] | None = None
@@ -71,8 +71,8 @@ def build_report(
         `evaluation/`, `accuracy.csv`, `pairs.csv`); whatever is absent is left out of the page.
     report : the page to write.
     page : what it shows.
-    models, datasets : names in the order of the sheets, so that leftovers of earlier sheets in the folder are not
-        reported; default: what the folder holds.
+    models, datasets : names in the order of the sheets, so that results of earlier sheets in the folder are not
+        reported; default: everything in the folder.
     benchmarks : folder `<rule>/**/*.tsv` of Snakemake's benchmark files.
     figures : folder in which to write `ranking/<target>.svg`, `similarity.svg` and `evaluation.svg` as well.
 
@@ -91,7 +91,7 @@ def build_report(
 
 @functools.cache
 def _bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script; kept in the user's cache, since making it takes two seconds."""
+    """Vega, Vega-Lite and Vega-Embed as one script; kept in the user's cache, since building it takes two seconds."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmrank"
     place = folder / f"vega-{metadata.version('vl-convert-python')}.js"
     with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -108,12 +108,12 @@ def read_template(name: str) -> str:
 
 
 def script_hash(script: str) -> str:
-    """The script's hash as a content security policy states it."""
+    """The script's hash, as written in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def template_environment() -> jinja2.Environment:
-    """Templates that escape everything they are given."""
+    """A template environment that escapes every value."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

@@ -35,7 +35,7 @@ LIGHT = {
 
 
 def similarity_chart() -> alt.Chart:
-    """Directed map of divergences: rows stand in for columns; table of source, target, divergence."""
+    """Heat map of divergences from sources (rows) to targets (columns); table of source, target, divergence."""
     base = alt.Chart(alt.NamedData("table"))
     return base.mark_rect().encode(
         x=alt.X("target:N", sort=None, title="task stood in for", axis=alt.Axis(orient="top", labelAngle=-60)),
@@ -107,7 +107,7 @@ def profile_chart() -> alt.LayerChart:
 
 
 def reliability_chart() -> alt.LayerChart:
-    """Claimed chance against the share seen; data `table` of claimed, seen, low, high, cases, and `diagonal`."""
+    """Claimed against observed frequency; data `table` of claimed, seen, low, high, cases, and `diagonal`."""
     x = alt.X(
         "claimed:Q", title="chance claimed", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5)
     )
@@ -168,7 +168,7 @@ def ranking_figure(run: Run, target: str) -> alt.LayerChart:
 
 
 def save_figures(run: Run, folder: str | Path) -> list[Path]:
-    """Write `ranking/<target>.svg`, `similarity.svg` and `evaluation.svg`; one that has no data says so."""
+    """Write `ranking/<target>.svg`, `similarity.svg` and `evaluation.svg`; a figure without data says so."""
     folder = Path(folder)
     written = []
     for target in run.targets:

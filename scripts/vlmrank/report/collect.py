@@ -1,4 +1,4 @@
-"""Read a results folder into one object; what is absent stays empty and is left out of the page."""
+"""Read a results folder into one object; missing files leave parts empty, which the page leaves out."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from vlmrank.report.reader import Reader, names, number, read_timings
 
 RANKING_COLUMNS = ["rank", "model", "score", "rank_low", "rank_high", "p_top5", "status", "reason"]
 EXPECTED_COLUMNS = ["accuracy", "accuracy_low", "accuracy_high", "loss"]  # of rankings with an answer
-PART = "part: "  # how the column of a part of the score begins
+PART = "part: "  # prefix of the columns with the parts of the score
 BESIDE_RANKING = (".weights", ".sensitivity", ".to_label")  # tables beside `ranking/<target>.csv`
 
 
 @dataclass(frozen=True)
 class Model:
-    """What the page says of a model besides its rank.
+    """What the page says about a model besides its rank.
 
     Attributes
     ----------
-    name : in the models sheet; it is what the page calls it by.
+    name : in the models sheet and on the page.
     architecture, pretrained : as `open_clip.create_model_and_transforms` takes them.
     family : of its image tower.
     parameters, image_parameters : counts.
@@ -57,13 +57,13 @@ class Model:
 
     @property
     def code(self) -> str:
-        """The lines of Python that load it; empty where the run does not say what it is."""
+        """Python code that loads the model; empty if its architecture is unknown."""
         return loading_lines(self.architecture, self.pretrained) if self.architecture else ""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that the page is made from; tables are empty and mappings lack keys where files are absent."""
+    """All data of the page; tables are empty and mappings lack keys if files are absent."""
 
     models: tuple[Model, ...]
     datasets: tuple[Mapping[str, Any], ...]
@@ -95,7 +95,7 @@ class Run:
 
     @property
     def other_sources(self) -> tuple[str, ...]:
-        """Sources that are no classification task, such as retrieval sets."""
+        """Sources that are not classification tasks, such as retrieval sets."""
         return tuple(name for name in self.sources if is_other_task(name))
 
 
@@ -144,7 +144,7 @@ def _ranking(reader: Reader, name: str) -> pd.DataFrame:
 
 
 def _untried(rankings: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
-    """Model -> status and reason of those that a shortlist left out."""
+    """Model -> status and reason, for models that a shortlist left out."""
     return {
         row.model: {"status": row.status, "reason": row.reason}
         for table in rankings.values()
@@ -174,7 +174,7 @@ def _evaluation(reader: Reader) -> dict[str, Any]:
 
 
 def _by_target(reader: Reader, targets: Sequence[str]) -> dict[str, Any]:
-    """What lies beside the rankings."""
+    """The files beside the rankings, by target."""
     weights = ["model", "source", "dcd", "weight"]
     sensitivity = ["change", "model", "share"]
     listed = {name: f"ranking/{name}.to_label.csv" for name in targets}

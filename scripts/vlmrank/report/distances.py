@@ -22,7 +22,7 @@ def pooled_divergence(run: Run) -> np.ndarray:
 
 
 def reorder(divergences: store.Divergences, names: list[str]) -> np.ndarray:
-    """One model's divergences [D, D] in the order of `names`, nan where it has none."""
+    """One model's divergences [D, D] in the order of `names`, nan if missing."""
     place = {name: i for i, name in enumerate(divergences.datasets)}
     index = np.array([place.get(name, -1) for name in names])
     matrix = np.full((len(names),) * 2, np.nan)

@@ -17,15 +17,15 @@ from vlmrank.datasets.decode import ImageError, read_image
 from vlmrank.errors import VlmrankError
 from vlmrank.report.collect import Run
 
-BEST = 5  # models whose guesses are compared
-MOST = 64  # images of a target
-ALL = 400  # images of a page, shared by its targets
+BEST = 5  # models whose predictions are compared
+MOST = 64  # images per target
+ALL = 400  # images per page, shared by its targets
 SIDE, QUALITY = 128, 75  # pixels of the longer side, JPEG quality
 
 
 @dataclass(frozen=True)
 class Guesses:
-    """What the best models took the images for.
+    """The best models' predictions on the images.
 
     Attributes
     ----------
@@ -39,12 +39,12 @@ class Guesses:
     labels: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int64))
 
     def disagreements(self, one: int, other: int) -> int:
-        """On how many images two of the models disagree."""
+        """Number of images on which two of the models disagree."""
         return int((self.labels[one] != self.labels[other]).sum())
 
     @property
     def dissent(self) -> np.ndarray:
-        """float [N], share of the models that do not see what most of them see."""
+        """float [N], share of the models that disagree with the majority."""
         if not len(self.models):
             return np.zeros(len(self.images))
         return np.array([1 - max(Counter(column).values()) / len(column) for column in self.labels.T.tolist()])
@@ -81,7 +81,7 @@ def _thumbnail(record: Mapping[str, Any]) -> str:
 
 
 def _seen(guesses: Guesses, position: int | None, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Each class that a model saw in an image, most models first; `first` where the recommended model saw it."""
+    """The classes predicted for an image, by number of models; `first` marks that of the recommended model."""
     if position is None:
         return []
     column = guesses.labels[:, position].tolist()
@@ -93,7 +93,7 @@ def _seen(guesses: Guesses, position: int | None, classes: Sequence[str]) -> lis
 
 
 def thumbnails(run: Run, target: str, guesses: Guesses) -> list[dict[str, Any]]:
-    """The images of a target, at most `MOST`, those first on which the best models disagree most."""
+    """At most `MOST` images of a target; those on which the best models disagree most come first."""
     card = next((card for card in run.datasets if card["dataset"] == target), {})
     classes = [str(name) for name in card.get("classes") or ()]
     records = {str(record.get("id")): record for part in ("images", "predicted") for record in card.get(part) or ()}

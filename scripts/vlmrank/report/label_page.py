@@ -28,7 +28,7 @@ def small_picture(record: Mapping[str, Any], side: int = SIDE) -> str:
 
     Raises
     ------
-    ImageError : it cannot be read.
+    ImageError : the image cannot be read.
     """
     image = read_image(record)
     image.thumbnail((side, side))
@@ -44,9 +44,9 @@ def label_page(
 
     Parameters
     ----------
-    card : the target's, with `dataset`, `classes` and the records of its images.
-    rows : image, path, label (empty: to be given), as `ranking/{target}.to_label.csv` has them.
-    models : those that the labels tell apart.
+    card : of the target, with `dataset`, `classes` and the records of its images.
+    rows : columns image, path, label (empty if not given yet), as in `ranking/{target}.to_label.csv`.
+    models : names of the models that the labels are to tell apart.
     saved_as : where the next run looks for the labels.
     side : largest side of a picture, pixels.
     """

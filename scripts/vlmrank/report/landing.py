@@ -14,15 +14,15 @@ RESULTS = "VLMRANK_RESULTS"  # set by the workflow as it is read: the results fo
 
 
 def remember(results: str) -> None:
-    """Note the results folder of the workflow that this process reads, for `landing`."""
+    """Remember the results folder of the workflow that this process reads, for `landing`."""
     os.environ[RESULTS] = results
 
 
 def landing(results: str | Path | None = None) -> dict[str, int]:
     """The answers as the headings of `snakemake --report-metadata`, each with the number of models compared.
 
-    Snakemake 9.27 shows headings as they are and texts under them as the whole output of a converter, so that only
-    numbers can stand there. `results` is by default the folder of the workflow that this process has read.
+    Snakemake 9.27 prints headings unchanged, but texts below them as the whole output of a converter, so the values
+    must be numbers. `results` is by default the folder of the workflow that this process has read.
     """
     folder = Path(results or os.environ.get(RESULTS) or "results")
     found = {}

@@ -48,15 +48,15 @@ def _methods() -> dict[str, Method]:
 
 
 def metric_label(name: str) -> str:
-    """The words for a metric; its name where there are none."""
+    """The label of a metric; its name if it has none."""
     return METRICS.get(name, name.replace("_", " "))
 
 
 def method_label(name: str) -> str:
-    """The words for a method of the evaluation; its name where there are none."""
+    """The label of a method of the evaluation; its name if it has none."""
     return _methods()[name].title if name in _methods() else name.replace("_", " ")
 
 
 def method_group(name: str) -> str:
-    """What kind of method it is, in words."""
+    """The kind of a method, in words."""
     return GROUPS[_methods()[name].group if name in _methods() else "peer"]

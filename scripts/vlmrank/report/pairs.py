@@ -14,14 +14,14 @@ from vlmrank.report.reader import Reader, number
 
 @dataclass(frozen=True)
 class PairQuality:
-    """How one pair was computed: what the quality table needs of it."""
+    """How one pair was computed, for the quality table."""
 
     model: str
     dataset: str
     status: str
     reason: str
-    gap: float  # median over images and blocks of |delta| / |F(x) - F(x')|, nan where unknown
-    error: float  # median change at the last refinement of an adaptive quadrature, nan where not adaptive
+    gap: float  # median over images and blocks of |delta| / |F(x) - F(x')|, nan if unknown
+    error: float  # median change at the last refinement of an adaptive quadrature, nan if not adaptive
     points: int
     images: int
     attributed: int
@@ -104,7 +104,7 @@ def read_pairs(
     targets: Sequence[str],
     alignment: Mapping[str, store.Alignment],
 ) -> tuple[list[PairQuality], dict[tuple[str, str], Profile]]:
-    """The quality of every pair there is, and the profiles of the targets' pairs."""
+    """The quality of every pair, and the profiles of the targets' pairs."""
     quality, profiles = [], {}
     for model in models:
         for name in datasets:

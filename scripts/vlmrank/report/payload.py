@@ -18,11 +18,11 @@ from vlmrank.report.words import bounds
 
 LEVELS = 255
 REASONS = 6  # sources named in a model's explanation
-EXPLAINED = 4000  # explanations in a page, shared by its targets, but at least 20 per target
+EXPLAINED = 4000  # explanations per page, shared by its targets, but at least 20 per target
 
 
 def safe_json(content: Any) -> str:
-    """JSON that can stand inside a `<script>` element: no markup, no line separators, no nan.
+    """JSON that is safe inside a `<script>` element: no markup, no line separators, no nan.
 
     >>> safe_json({"name": "</script><!--"})
     '{"name":"\\\\u003c/script\\\\u003e\\\\u003c!--"}'
@@ -34,7 +34,7 @@ def safe_json(content: Any) -> str:
 
 
 def number(value: Any, digits: int = 4) -> float | int | None:
-    """A number of few digits, None for missing.
+    """A rounded number, None if missing.
 
     >>> number(0.123456), number(float("nan")), number(3.0)
     (0.1235, None, 3)
@@ -46,7 +46,7 @@ def number(value: Any, digits: int = 4) -> float | int | None:
 
 
 def pack(matrix: np.ndarray) -> list[Any]:
-    """A matrix in one byte a number: [largest value, base64]; byte 255 is missing, the step is largest / 254.
+    """A matrix with one byte per number: [largest value, base64]; byte 255 is missing, the step is largest / 254.
 
     >>> pack(np.array([[0.0, 2.0], [np.nan, 1.0]]))
     [2, 'AP7/fw==']
@@ -59,7 +59,7 @@ def pack(matrix: np.ndarray) -> list[Any]:
 
 
 def payload(run: Run) -> dict[str, Any]:
-    """Everything that the page's scripts draw from."""
+    """All data that the page's scripts use."""
     index = {model.name: i for i, model in enumerate(run.models)}
     names = [card["dataset"] for card in run.datasets]
     content: dict[str, Any] = {
@@ -180,5 +180,5 @@ def _evaluation(run: Run) -> dict[str, Any] | None:
 
 
 def is_true(value: Any) -> bool:
-    """A truth value as CSV spells it."""
+    """Whether a value read from a CSV file is true."""
     return str(value).strip().lower() in ("true", "1", "1.0", "yes")

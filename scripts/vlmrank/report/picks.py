@@ -20,7 +20,7 @@ class Pick:
     ----------
     model : the model.
     rank : from 1.
-    low, high : likely ranks, None where unknown.
+    low, high : interval of the rank, None if unknown.
     p_top5 : chance to be among the true five best.
     accuracy, accuracy_low, accuracy_high : expected accuracy and its interval, 0 to 1.
     loss : expected loss against the best, in accuracy.
@@ -38,19 +38,19 @@ class Pick:
 
     @property
     def interval(self) -> str:
-        """The rank interval in words."""
+        """The rank interval, in words."""
         if self.low is None or self.high is None:
             return "unknown"
         return f"{self.low}" if self.low == self.high else f"{self.low} to {self.high}"
 
     @property
     def cost(self) -> str:
-        """Parameters and operations in words, empty where both are unknown."""
+        """Parameters and operations in words, empty if both are unknown."""
         return cost_words(self.model)
 
 
 def cost_words(model: Model) -> str:
-    """Parameters and operations of a model in words, empty where both are unknown."""
+    """Parameters and operations of a model in words, empty if both are unknown."""
     parts = []
     if model.parameters:
         inside = f" ({count_words(model.image_parameters)} in the image tower)" if model.image_parameters else ""
@@ -65,7 +65,7 @@ def _known(value: Any) -> float | None:
 
 
 def picks_of(run: Run, target: str) -> list[Pick]:
-    """The models of a target that have a rank, the best first."""
+    """The ranked models of a target, best first."""
     models = {model.name: model for model in run.models}
     table = run.rankings[target]
     table = table[(table["status"] != store.FAILED) & table["rank"].notna()].sort_values("rank", kind="stable")

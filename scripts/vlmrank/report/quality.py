@@ -24,13 +24,13 @@ class Check:
 
     Attributes
     ----------
-    name : what was looked at.
+    name : what was checked.
     severity : 0 fine, 1 worth knowing, 2 lowers the trust in the answer, 3 the answer should not be used as it is.
     found : what was found, one sentence with its numbers.
-    advice : what it means and what to do, empty where all is well.
-    affected : the first things concerned, as text.
-    more : how many further things are concerned.
-    target : the target that it is about, empty where it is about the whole run.
+    advice : what it means and what to do, empty if all is well.
+    affected : the first affected items, as text.
+    more : number of further affected items.
+    target : the target concerned, empty for the whole run.
     """
 
     name: str

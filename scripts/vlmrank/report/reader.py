@@ -22,7 +22,7 @@ class Reader:
         self.unreadable: dict[str, str] = {}
 
     def get(self, name: str, read: Any, default: Any = None) -> Any:
-        """What `read` makes of a file; the default where it is absent or broken."""
+        """Result of `read` on a file; the default if the file is absent or broken."""
         path = self.results / name
         if not path.is_file() or path.stat().st_size == 0:
             return default
@@ -33,7 +33,7 @@ class Reader:
             return default
 
     def table(self, name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
-        """A CSV file; an empty table with these columns where it is absent, broken or lacks one of them."""
+        """A CSV file; an empty table with these columns if it is absent, broken or lacks one of them."""
         table = self.get(name, store.read_csv)
         if table is not None and (lacking := [column for column in columns if column not in table.columns]):
             self.unreadable[name] = f"lacks the columns {', '.join(lacking)}"

@@ -1,4 +1,4 @@
-"""The track record: how the choice did on known tasks, and how far its claims were right."""
+"""The track record: how the choice did on known tasks, and how well its claims held."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlmrank.evaluation.scores import Scores
 from vlmrank.report.collect import Run
 from vlmrank.report.names import method_label
 
-# What one might do without any of this: sort by what is known of the models, or by how sure they are.
+# Simple alternatives: sort models by known facts, or by the confidence of their predictions.
 SIMPLE = ("average_rank", "reference_accuracy", "biggest", "confidence", "entropy")
 CLAIMS = {
     "rank_interval": "The true rank lay within the interval",
@@ -31,7 +31,7 @@ def find_own_method(methods: list[str], preferred: str | None = None) -> str | N
 
 
 def record_of(facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record that the verdict was judged by: each known task answered from the others; points of accuracy."""
+    """The record behind the verdict: each known task answered from the others; losses in points of accuracy."""
     if not facts.get("known_tasks") or facts.get("loss_known") is None:
         return None
     return {
@@ -44,7 +44,7 @@ def record_of(facts: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def track_record(run: Run, preferred: str | None = None) -> dict[str, Any] | None:
-    """How a method did on tasks whose answer is known, for runs without an answer; points of accuracy."""
+    """How a method did on known tasks, for runs without an answer; losses in points of accuracy."""
     if run.summary.empty:
         return None
     own = find_own_method(list(dict.fromkeys(run.summary["method"])), preferred)
@@ -61,7 +61,7 @@ def track_record(run: Run, preferred: str | None = None) -> dict[str, Any] | Non
 
 
 def _outcomes(scores: Scores, method: str, tasks: np.ndarray) -> np.ndarray:
-    """[tasks, 2] loss of a method's first pick and whether it was among the five best, means over its tries."""
+    """[tasks, 2] loss of a method's first pick and whether it was among the five best, means over its repetitions."""
     found = np.full((len(tasks), 2), np.nan)
     for row, task in enumerate(tasks):
         tries = [first_pick(one[:, task], scores.truth[:, task]) for one in scores.values[method]]
@@ -72,7 +72,7 @@ def _outcomes(scores: Scores, method: str, tasks: np.ndarray) -> np.ndarray:
 
 
 def comparison(run: Run, record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Rows of the plain figure: this choice, the best simple method, a random model, the oracle.
+    """Rows of the comparison: this choice, the best simple method, a random model, the oracle.
 
     Returns
     -------
@@ -120,8 +120,7 @@ def comparison(run: Run, record: Mapping[str, Any] | None) -> list[dict[str, Any
 
 
 def reliability(run: Run) -> list[dict[str, Any]]:
-    """What was claimed, what was seen, in how many cases, and the interval of what was seen: one row a bin of the claim
-    to be among the five best."""
+    """Claimed and observed frequency, its interval and the number of cases, per bin of the chance of the top five."""
     table = run.calibration[run.calibration["quantity"] == "p_top5"] if len(run.calibration) else run.calibration
     return [
         {
@@ -136,7 +135,7 @@ def reliability(run: Run) -> list[dict[str, Any]]:
 
 
 def claims(run: Run) -> list[dict[str, Any]]:
-    """The other claims about known tasks and what came true, in words and per cent."""
+    """The other claims about known tasks against the outcomes, in words and per cent."""
     if run.calibration.empty:
         return []
     rows = run.calibration.set_index("quantity")

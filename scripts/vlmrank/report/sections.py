@@ -18,17 +18,17 @@ from vlmrank.report.names import GROUPS, method_group
 from vlmrank.report.words import duration
 from vlmrank.text import plural
 
-CLASSES = 60  # class names printed of a source; a target's are printed in full
+CLASSES = 60  # class names printed per source; those of a target are printed in full
 
 
 def _ranked_by(run: Run) -> str:
-    """Which method ranked, in a sentence; empty where the run does not say."""
+    """Which method ranked, in a sentence; empty if unknown."""
     titles = dict.fromkeys(facts["title"] for facts in run.facts.values() if facts.get("title"))
     return f"The models were sorted by: {'; '.join(titles)}. " if titles else ""
 
 
 def title(run: Run) -> str:
-    """The heading where the user gives none."""
+    """The heading of the page by default."""
     if len(run.targets) == 1:
         return f"Which vision-language model for {run.targets[0]}?"
     return "Which vision-language model for which task?"
@@ -46,7 +46,7 @@ def facts(run: Run) -> dict[str, str]:
 
 
 def evaluation(run: Run) -> dict[str, Any] | None:
-    """What the section on held-out tasks says besides its figures, None where there is no evaluation."""
+    """Contents of the section on held-out tasks besides its figures, None without an evaluation."""
     if run.summary.empty:
         return None
     methods = list(dict.fromkeys(run.summary["method"]))
@@ -64,7 +64,7 @@ def evaluation(run: Run) -> dict[str, Any] | None:
 
 
 def sensitivity(run: Run, target: str) -> list[dict[str, Any]]:
-    """What would change the answer: each change with the models that come first then, most often first."""
+    """What would change the answer: each change with the models that then come first, most frequent first."""
     table = run.sensitivity.get(target)
     if table is None or table.empty:
         return []
@@ -133,7 +133,7 @@ def method(run: Run, config: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Settings as YAML can print them."""
+    """Settings in types that YAML can print."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

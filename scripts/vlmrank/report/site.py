@@ -23,11 +23,11 @@ class Entry:
 
     Attributes
     ----------
-    run : name of the run in the site, a folder's name.
+    run : name of the run's folder in the site.
     task : name of the target.
-    pick : recommended model, empty where none could be ranked.
+    pick : recommended model, empty if none could be ranked.
     verdict : strong, fair, weak or none.
-    accuracy : expected accuracy in words, empty where unknown.
+    accuracy : expected accuracy in words, empty if unknown.
     models : number of models in the ranking.
     date : day of the report, as YYYY-MM-DD.
     problem : why the run could not be read, else empty.
@@ -48,7 +48,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[Path]:
 
     Raises
     ------
-    VlmrankError : a folder that is not there, or in which there is no report.
+    VlmrankError : a folder is missing or has no report.
     """
     found: list[Path] = []
     for folder in map(Path, folders):
@@ -62,7 +62,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[Path]:
 
 
 def entries_of(folder: Path, name: str) -> list[Entry]:
-    """What a run answered, one entry a target; one entry with the problem where that cannot be read."""
+    """One entry per target of a run; for a run that cannot be read, one entry with the problem."""
     date = datetime.date.fromtimestamp((folder / PAGE).stat().st_mtime).isoformat()
     found = []
     for path in sorted((folder / "ranking").glob("*.answer.json")):
@@ -81,7 +81,7 @@ def entries_of(folder: Path, name: str) -> list[Entry]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """A folder's name for each run, of harmless characters, all different."""
+    """A unique folder name for each run, without special characters."""
     names: list[str] = []
     for folder in folders:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip(".-") or "run"
@@ -98,8 +98,8 @@ def build_site(folders: Sequence[str | Path], output: str | Path, *, title: str 
 
     Parameters
     ----------
-    folders : results folders, or folders that hold such.
-    output : folder of the site; what is there of the same names is replaced.
+    folders : results folders, or folders that contain them.
+    output : folder of the site; existing files of the same names are replaced.
     title : heading of the page.
 
     Returns

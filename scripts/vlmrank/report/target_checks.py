@@ -21,11 +21,11 @@ def target_checks(
 
     Parameters
     ----------
-    run, target : what was read, and the target.
-    interval : lowest and highest likely rank of the first model, None where unknown.
+    run, target : the results, and the target's name.
+    interval : lowest and highest likely rank of the first model, None if unknown.
     ranked : number of models with a rank.
     images : number of images of the target that were used.
-    record : how the method did on known tasks, as `vlmrank.report.answer.track_record` gives it.
+    record : how the method did on known tasks, as `record_of` or `track_record` of `vlmrank.report.record` gives it.
     """
     found = [_sources(run, target), _images(target, images, seen=bool(run.quality)), _record(target, record)]
     if ranked > 1 and None not in interval:
@@ -77,7 +77,7 @@ def _width(target: str, interval: Sequence[int], ranked: int) -> Check:
 
 
 def _distance(run: Run, target: str) -> Check | None:
-    """How far the nearest known task is, beside how far known tasks are from each other."""
+    """Distance to the nearest known task, compared with the distances among known tasks."""
     names = [card["dataset"] for card in run.datasets]
     near = pooled_divergence(run)
     if target not in names or not np.isfinite(near).any():
@@ -120,7 +120,7 @@ def _record(target: str, record: Mapping[str, Any] | None) -> Check:
 
 
 def _class_names(run: Run, target: str, *, known: bool) -> Check | None:
-    """What class names would add, for a target without any whose images were looked at."""
+    """What class names would add, for a target without any."""
     card = next((card for card in run.datasets if card["dataset"] == target), {})
     if card.get("classes") or not run.quality or card.get("status") == store.FAILED:
         return None
@@ -135,7 +135,7 @@ def _class_names(run: Run, target: str, *, known: bool) -> Check | None:
 
 
 def known_answer(target: str, truth: Mapping[str, Any]) -> Check:
-    """The pick beside the truth, where the run holds it."""
+    """The pick against the truth, if the run knows it."""
     lost = 100 * (truth["best"] - truth["own"])
     return Check(
         "Known answer",

@@ -8,11 +8,11 @@ import re
 import markupsafe
 import pandas as pd
 
-LONGEST = 18  # letters in a row that a narrow column need not break
+LONGEST = 18  # letters in a row that a narrow column does not break
 
 
 def count_words(value: float | None) -> str:
-    """A count in three digits: the one rounding of parameters, bytes and the like.
+    """A count with three significant digits, used for parameters, bytes and the like.
 
     >>> count_words(151_277_313.0), count_words(754_510.0), count_words(None)
     ('151 M', '755 k', 'unknown')
@@ -26,7 +26,7 @@ def count_words(value: float | None) -> str:
 
 
 def digits(value: float | None) -> str:
-    """A number in three digits.
+    """A number with three significant digits.
 
     >>> digits(0.00588288), digits(1234.5), digits(None)
     ('0.00588', '1,234', 'unknown')
@@ -37,7 +37,7 @@ def digits(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in whole per cent, halves upwards as the page's scripts round them.
+    """A share in whole per cent; halves are rounded up, as in the page's scripts.
 
     >>> percent(0.925), percent(0.004)
     ('93%', '0%')
@@ -70,7 +70,7 @@ def bounds(low: float, high: float) -> tuple[int | None, int | None]:
 
 
 def breakable(name: object) -> markupsafe.Markup:
-    """A name, escaped, that a narrow column breaks after its separators and nowhere else.
+    """An escaped name that a narrow column breaks only after its separators.
 
     >>> breakable("ViT-B--laion2b_e16"), breakable("<b>")
     (Markup('ViT-<wbr>B--<wbr>laion2b_<wbr>e16'), Markup('&lt;b&gt;'))
