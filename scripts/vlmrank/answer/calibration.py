@@ -4,9 +4,9 @@ For one task, x is the standing of the scores of M models and y the normal score
 
     y = r x + sqrt(1 - r^2) e,    e ~ N(0, 1),    atanh(r) ~ N(mean, spread^2),
 
-so that a task has a correlation r of its own, drawn from what the known tasks show. Mean and spread are estimated from
-the known tasks, each left out in turn when its own score was made, together with a prior that counts as `PRIOR.tasks`
-further tasks: three known tasks do not decide alone, and with none the prior remains. T tasks, M models.
+so that each task has its own correlation r. Mean and spread are estimated from the known tasks, whose scores were made
+without their own accuracies, and from a prior that counts as `PRIOR.tasks` further tasks: three known tasks do not
+decide alone, and with none the prior remains. T tasks, M models.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-LARGEST = 0.99  # correlations are cut here, so that atanh stays finite
-WINSOR = 3.0  # standard deviations beyond which a score says no more
+LARGEST = 0.99  # correlations are clipped here, so that atanh stays finite
+WINSOR = 3.0  # standard deviations at which scores are clipped
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Noise:
     Attributes
     ----------
     mean, spread : of atanh(r).
-    tasks : number of tasks that it rests on, those of the prior included.
-    known : those of them that are the run's own.
+    tasks : number of tasks behind the estimate, including those of the prior.
+    known : number of these tasks that are the run's own.
     """
 
     mean: float
@@ -61,10 +61,10 @@ def normal_scores(values: np.ndarray) -> np.ndarray:
 
 
 def standing(score: np.ndarray) -> np.ndarray:
-    """How far each of the scores [M] stands out: the mean of three views of it, each in standard deviations.
+    """Standardised scores [M]: the mean of score, normal score and rank, each in standard deviations.
 
-    The score itself, cut at `WINSOR`, keeps how far ahead a model is; its normal scores and its ranks keep one outlier
-    from making all others look alike. Nan stays, and constant scores are 0.
+    The score itself, clipped at `WINSOR`, preserves how far ahead a model is; normal scores and ranks prevent one
+    outlier from making all others look alike. Nan stays, and constant scores give 0.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def standing(score: np.ndarray) -> np.ndarray:
 
 
 def _in_deviations(values: np.ndarray) -> np.ndarray:
-    """(values - mean) / standard deviation, cut at +-`WINSOR`; 0 where all are equal."""
+    """(values - mean) / standard deviation, clipped at +-`WINSOR`; 0 if all are equal."""
     centred = values - values.mean()
     deviation = centred.std()
     return np.clip(centred / deviation, -WINSOR, WINSOR) if deviation > 1e-12 else np.zeros_like(centred)
@@ -94,7 +94,7 @@ def task_correlation(score: np.ndarray, accuracy: np.ndarray) -> float:
     return _task_correlation(score.tobytes(), accuracy.tobytes())
 
 
-@functools.lru_cache(maxsize=8192)  # each known task serves the answers to all others
+@functools.lru_cache(maxsize=8192)  # each known task is used in the answers for all others
 def _task_correlation(score: bytes, accuracy: bytes) -> float:
     score, accuracy = np.frombuffer(score), np.frombuffer(accuracy)
     both = np.isfinite(score) & np.isfinite(accuracy)
@@ -107,17 +107,17 @@ def _task_correlation(score: bytes, accuracy: bytes) -> float:
 def fit_noise(scores: Sequence[np.ndarray], accuracies: Sequence[np.ndarray], *, prior: Noise) -> Noise:
     """Estimate the noise from known tasks.
 
-    The estimates of a normal distribution of a_t = atanh(r_t), in which the prior (m0, s0) counts n0 times, n = n0 + T:
+    A normal distribution is fitted to a_t = atanh(r_t); the prior (m0, s0) counts as n0 tasks, and n = n0 + T:
 
         mean = (n0 m0 + sum_t a_t) / n,    spread^2 = (n0 s0^2 + sum_t (a_t - mean)^2) / n * (1 + 1 / n),
 
-    the last factor for the uncertainty of the mean.
+    where the last factor accounts for the uncertainty of the mean.
 
     Parameters
     ----------
     scores : T arrays [M], each made without the task's own accuracies.
     accuracies : T arrays [M], nan = unknown.
-    prior : of the bench; `tasks` is its weight.
+    prior : from the benchmark; its `tasks` is n0.
     """
     found = [task_correlation(score, truth) for score, truth in zip(scores, accuracies, strict=True)]
     a = np.arctanh(np.clip([r for r in found if np.isfinite(r)], -LARGEST, LARGEST))
@@ -132,7 +132,7 @@ def draw_ranks(noise: Noise, score: np.ndarray, *, draws: int = 4000, seed: int 
 
     Parameters
     ----------
-    noise : of this score.
+    noise : noise model of this score.
     score : [M], nan = no score.
     draws : number of draws.
     seed : of the draws.

@@ -15,7 +15,7 @@ COLUMNS = ["quantity", "claimed", "seen", "cases", "low", "high"]
 
 
 def statements(answers: Mapping[int, TaskAnswer], accuracy: np.ndarray) -> pd.DataFrame:
-    """One row a task and model of known accuracy: what was claimed and what is true.
+    """One row per task and model of known accuracy: the claims and the truth.
 
     Parameters
     ----------
@@ -69,18 +69,18 @@ def _interval(table: pd.DataFrame, values: pd.Series, bootstrap: int, seed: int)
 
 
 def calibration_table(table: pd.DataFrame, *, level: float = 0.9, bootstrap: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Claimed against seen.
+    """Compare claims with outcomes.
 
     Parameters
     ----------
     table : from `statements`.
-    level : claimed by the intervals.
-    bootstrap : resamples of the tasks behind low and high.
+    level : nominal coverage of the intervals.
+    bootstrap : number of resamples of the tasks, for low and high.
     seed : of the resamples.
 
     Returns
     -------
-    quantity, claimed, seen, cases, low, high (95 % interval of `seen`). Quantities: `p_top5` (one row a bin of the
+    quantity, claimed, seen, cases, low, high (95 % interval of `seen`). Quantities: `p_top5` (one row per bin of the
     claim), `p_top5_first_pick`, `rank_interval`, `rank_interval_first_pick`, `accuracy_interval_first_pick`,
     `accuracy_first_pick`, `loss_first_pick`.
     """

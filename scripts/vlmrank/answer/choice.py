@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PRIOR_TASKS = 8.0  # known tasks that the bench's figure of a method counts for
+PRIOR_TASKS = 8.0  # weight of a method's gain on the benchmark, in known tasks
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A method and what spoke for it.
+    """A method and the evidence for it.
 
     Attributes
     ----------
     method : the name.
-    expected : method -> its mean gain over the default that is expected on a new task, best first.
+    expected : method -> expected gain over the default on a new task, best first.
     tasks : number of known tasks behind it.
     """
 
@@ -36,21 +36,21 @@ def choose_method(
 ) -> Choice:
     """Take the method with the largest expected gain over the default.
 
-    With q_m(t) the quality of method m on known task t and g_m the bench's mean of q_m - q_default,
+    With q_m(t) the quality of method m on known task t and g_m the benchmark's mean of q_m - q_default,
 
         gain(m) = (n0 g_m + sum_t (q_m(t) - q_default(t))) / (n0 + T),
 
-    the posterior mean under a prior that counts as n0 tasks. A method that the bench does not know has g_m = its
-    worst known method's; one that could not be scored on a task is not considered.
+    the posterior mean under a prior that counts as n0 tasks. A method unknown to the benchmark gets the smallest known
+    g_m; one that could not be scored on some task is not considered.
 
     Parameters
     ----------
     quality : method -> [T], higher is better, such as NDCG@5; nan = not scored.
-    prior : method -> mean gain over `default` on the bench's choosing tasks.
-    default : the bench's winner; taken where there is nothing better, and where it could not be scored, the best that
-        could.
+    prior : method -> mean gain over `default` on the benchmark's choosing tasks.
+    default : the benchmark's winner, taken if no other method is better. If it could not be scored, the best scored
+        method is taken.
     prior_tasks : n0.
-    without : index of a task that must not count, for nested evaluation.
+    without : index of a task to leave out, for nested evaluation.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def choose_method(
 def nested_choices(
     quality: Mapping[str, np.ndarray], prior: Mapping[str, float], *, default: str, prior_tasks: float = PRIOR_TASKS
 ) -> Sequence[Choice]:
-    """For each known task the choice that the other known tasks lead to."""
+    """For each known task, the choice made from the other known tasks."""
     tasks = len(next(iter(quality.values()), ()))
     return [
         choose_method(quality, prior, default=default, prior_tasks=prior_tasks, without=task) for task in range(tasks)

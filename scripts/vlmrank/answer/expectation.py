@@ -1,9 +1,9 @@
 """Expected accuracies on the target, and the expected loss of taking a model, with intervals.
 
-A drawn ranking (`calibration.draw_ranks`) becomes accuracies by way of a known task drawn at random: the model of rank
-i gets the accuracy of that task's i-th best model. Where predictions on the target's images tell how hard the target is
-(`anchor`), the known task's accuracies are first moved, in logits, by as much as the target is easier or harder.
-T tasks, M models, D draws.
+Each drawn ranking (`calibration.draw_ranks`) becomes accuracies with the help of a known task drawn at random: the
+model of rank i gets the accuracy of that task's i-th best model. If predictions on the target's images show how hard
+the target is (`anchor`), the known task's accuracies are first shifted, in logits, by the difference in difficulty. T
+tasks, M models, D draws.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-EDGE = 0.005  # accuracies are cut to [EDGE, 1 - EDGE] before their logit is taken
-ANCHOR_WEIGHT = 3.0  # tasks that the prior slope of one counts for
+EDGE = 0.005  # accuracies are clipped to [EDGE, 1 - EDGE] before their logit is taken
+ANCHOR_WEIGHT = 3.0  # weight of the prior slope of one, in tasks
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What is expected of each model on the target; nan where a model has no score.
+    """Expected accuracy and loss of each model on the target; nan if a model has no score.
 
     Attributes
     ----------
@@ -41,20 +41,20 @@ def _logits(accuracy: np.ndarray) -> np.ndarray:
 
 
 def level_shifts(levels: np.ndarray, anchors: np.ndarray, anchor: float) -> np.ndarray:
-    """By how much, in logits, the target's mean accuracy differs from that of each known task, residuals kept.
+    """Expected difference, in logits, between the target's mean accuracy and that of each known task.
 
-    levels = c + b anchors + residual is fitted by ridge regression towards b = 1; the target's level as seen from task
-    t is c + b anchor + residual_t, so the shift is b (anchor - anchors_t).
+    levels = c + b anchors + residual is fitted by ridge regression towards b = 1. The residual of task t is assumed for
+    the target, whose level is then c + b anchor + residual_t, so the shift is b (anchor - anchors_t).
 
     Parameters
     ----------
     levels : [T], mean logit of the accuracies of each known task.
-    anchors : [T], what the predictions say about each known task, in logits; nan = unknown.
+    anchors : [T], mean accuracy of each known task as the predictions suggest it, in logits; nan = unknown.
     anchor : the same of the target.
 
     Returns
     -------
-    [T]; 0 where the anchor of either is unknown.
+    [T]; 0 if either anchor is unknown.
     """
     levels, anchors = np.asarray(levels, np.float64), np.asarray(anchors, np.float64)
     known = np.isfinite(anchors) & np.isfinite(levels)
@@ -69,7 +69,7 @@ def level_shifts(levels: np.ndarray, anchors: np.ndarray, anchor: float) -> np.n
 def draw_accuracies(
     ranks: np.ndarray, accuracies: Sequence[np.ndarray], *, shifts: np.ndarray | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Accuracies [D, M] of drawn ranks [D, M], nan where there is no rank.
+    """Accuracies [D, M] of drawn ranks [D, M], nan without a rank.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def expect(drawn: np.ndarray, *, level: float = 0.9, loss_factor: float = 1.0) -
     ----------
     drawn : from `draw_accuracies`.
     level : of the intervals.
-    loss_factor : that losses are multiplied by, from how claimed and seen losses compare on known tasks.
+    loss_factor : factor for the losses, from claimed and observed losses on known tasks.
     """
     known = np.isfinite(drawn).all(axis=0)
     tails = [(1 - level) / 2, (1 + level) / 2]

@@ -11,7 +11,7 @@ from vlmrank.answer import label_update
 from vlmrank.answer.labels import Labels
 from vlmrank.answer.tasks import Settings, TaskAnswer, with_labels
 
-COVERED = 0.9  # chance that the best model is among those that are said to be near ties
+COVERED = 0.9  # chance that the best model is among the near ties
 Read = Callable[[int], tuple[Sequence[str], np.ndarray] | None]
 
 
@@ -21,12 +21,12 @@ class LabelStep:
 
     Attributes
     ----------
-    answer : updated by the labels where there are any that can be used.
-    near_ties : index of a model -> chance that it is the best, the likeliest first; the fewest that hold the best with
-        a chance of `COVERED`, of at most `label_update.SHORTLIST`. Empty where nothing can be said.
-    ask : identifiers of the images to label next, the most telling first.
+    answer : updated by the labels, if any can be used.
+    near_ties : index of a model -> chance that it is the best, most likely first. The smallest set that contains the
+        best with a chance of `COVERED`, at most `label_update.SHORTLIST` models. Empty if nothing is known.
+    ask : identifiers of the images to label next, most informative first.
     reason : why there are none to label, else empty.
-    parts : title -> [M], whose sum is the score, after labels.
+    parts : title -> [M]; their sum is the score after the labels.
     """
 
     answer: TaskAnswer
@@ -43,7 +43,7 @@ def label_step(answer: TaskAnswer, read: Read, labels: Labels, how: Settings) ->
     ----------
     answer : for the target, without labels.
     read : index of a model -> identifiers of the images that it predicted and their logits [K, C], or None.
-    labels : what is known of the target's images.
+    labels : known labels of the target's images.
     how : settings of the answer.
     """
     if answer.drawn is None:
@@ -79,7 +79,7 @@ def label_step(answer: TaskAnswer, read: Read, labels: Labels, how: Settings) ->
 def _committee(
     drawn: np.ndarray, there: Mapping[int, tuple[Sequence[str], np.ndarray]]
 ) -> tuple[list[str], label_update.Committee]:
-    """The images that all these models predicted, in the order of the first, and the models' committee on them."""
+    """The images that all these models predicted, in the first model's order, and the models' committee on them."""
     first, *others = (set(ids) for ids, _ in there.values())
     common = first.intersection(*others)
     order = [image for image in next(iter(there.values()))[0] if image in common]
@@ -93,7 +93,7 @@ def _committee(
 
 
 def _near_ties(chance: np.ndarray, models: np.ndarray) -> dict[int, float]:
-    """The likeliest of the models until the best is among them with a chance of `COVERED`."""
+    """The most likely models, until the best is among them with a chance of `COVERED`."""
     ordered = models[np.argsort(-chance[models], kind="stable")]
     count = int(np.searchsorted(np.cumsum(chance[ordered]), COVERED)) + 1
     return {int(model): float(chance[model]) for model in ordered[:count]}

@@ -1,19 +1,19 @@
 """Update the candidates with a few labels, and choose which images to label.
 
-A label is read against what the committee of these models expected of the image. With q_k the committee's guess of the
-class of image k and f_mk = q_k(prediction of m), models m are right or wrong on it together: z_mk is 1 or 0, and under
-q_k the z_k have mean f_k and covariance V_k, where V_k[i, j] = f_ik [same prediction] - f_ik f_jk. If the guess is
-tilted by what is believed of the models, q_k(c) exp(sum of theta_m over the models that predict c), then to first order
-the accuracies a, of which the guess expects the mean of f over the images, and z_k move together:
+A label is compared with what the committee of these models expected for the image. Let q_k be the committee's guess of
+the class of image k, f_mk = q_k(prediction of m), and z_mk 1 if model m is right on image k, else 0. Under q_k the z_k
+have mean f_k and covariance V_k, where V_k[i, j] = f_ik [same prediction] - f_ik f_jk. Tilt the guess by beliefs about
+the models: q_k(c) exp(sum of theta_m over the models that predict c). Then, to first order, the accuracies a and z_k
+move together (without the tilt, the expected a is the mean of f over the images):
 
     a = mean_k f_k + mean_k V_k theta,    z_k = f_k + V_k theta + noise of covariance V_k,
 
-so that z_k = f_k + H_k (a - mean f) + noise with H_k = V_k (mean_k V_k)^-1. The prior of a is the calibrated one: the
-drawn accuracies. Labels update them as a Kalman filter does, so that all that rests on draws (ranks, chances, expected
-accuracy and loss) follows. Images on which all predict alike have V_k = 0 on every difference: they say nothing of who
-is better, and a label chosen for its disagreement is not taken for a typical one. The guess is not the truth, and some
-labels are wrong: the noise is taken `DISCOUNT` times as large. D draws, M models, S of them on the shortlist, K images,
-C classes.
+so that z_k = f_k + H_k (a - mean f) + noise with H_k = V_k (mean_k V_k)^-1. The prior of a is given by the calibrated
+draws of accuracies. Labels update the draws as in a Kalman filter, and everything computed from draws (ranks, chances,
+expected accuracy and loss) follows. Images on which all models agree have V_k = 0 on every difference: they do not tell
+which model is better. And an image that was chosen because the models disagree on it is not taken for a typical one.
+Since the guess is not the truth and some labels are wrong, the noise is multiplied by `DISCOUNT`. D draws, M models, S
+of them on the shortlist, K images, C classes.
 
 References: Evensen, The ensemble Kalman filter, Ocean Dynamics 2003; Kay et al., Consensus-driven active model
 selection, arXiv 2507.23771, for the committee and the purpose.
@@ -27,23 +27,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-SHORTLIST = 10  # models that are looked at
-IMAGES = 24  # asked for at a time
-RIDGE = 0.02  # of mean_k V_k, in shares of its mean diagonal
+SHORTLIST = 10  # models that are compared
+IMAGES = 24  # number of images to label per round
+RIDGE = 0.02  # added to mean_k V_k, relative to its mean diagonal
 NOISE = 1e-4  # added to V_k, which is singular
-DISCOUNT = 2.5  # factor of the noise of a label, chosen on the bench's choosing tasks
-FLOOR = 1e-4  # least chance of a class in a guess
+DISCOUNT = 2.5  # factor of the noise of a label, chosen on the benchmark's choosing tasks
+FLOOR = 1e-4  # smallest chance of a class in a guess
 
 
 @dataclass(frozen=True)
 class Committee:
-    """What the models of the shortlist predict and what they guess together.
+    """Predictions of the models on the shortlist, and their joint guess.
 
     Attributes
     ----------
     predicted : int [S, K], classes.
     guess : float64 [K, C], rows sum to 1.
-    right : float64 [S, K], f: the chance that each model is right, by the guess.
+    right : float64 [S, K], f: the chance that each model is right, under the guess.
     spread : float64 [S, S], mean_k V_k.
     """
 
@@ -53,25 +53,25 @@ class Committee:
     spread: np.ndarray
 
     def covariance(self, image: int) -> np.ndarray:
-        """V_k [S, S]: how the models are right or wrong on an image together, by the guess."""
+        """V_k [S, S]: covariance of the models being right on an image, under the guess."""
         same = self.predicted[:, image, None] == self.predicted[None, :, image]
         right = self.right[:, image]
         return same * right[:, None] - np.outer(right, right)
 
 
 def shortlist(drawn: np.ndarray, most: int = SHORTLIST) -> np.ndarray:
-    """Indices of the models that are most often the best in the draws [D, M], at most `most`, the likeliest first."""
+    """Indices of the models that are most often the best in the draws [D, M], at most `most`, most likely first."""
     return np.argsort(-chance_of_best(drawn), kind="stable")[:most]
 
 
 def chance_of_best(drawn: np.ndarray) -> np.ndarray:
-    """[M] share of the draws [D, M] in which each model is the best; nan draws are never."""
+    """[M] share of the draws [D, M] in which each model is the best; nan never is."""
     best = np.argmax(np.where(np.isfinite(drawn), drawn, -np.inf), axis=1)
     return np.bincount(best, minlength=drawn.shape[1]) / len(drawn)
 
 
 def committee(logits: Iterable[np.ndarray], weight: Sequence[float], level: float) -> Committee:
-    """The committee's guess, tempered until the models are right as often as is expected of them.
+    """The committee's guess, tempered until the models are right as often as expected.
 
     Parameters
     ----------
@@ -103,11 +103,12 @@ def _tempered(guess: np.ndarray, votes: np.ndarray, level: float) -> np.ndarray:
 
 
 def tighten(drawn: np.ndarray, loss_factor: float) -> np.ndarray:
-    """The drawn accuracies [D, M] with differences that lead to the loss as it was calibrated; nan stays.
+    """Scale the differences between drawn accuracies [D, M] to match the calibrated loss; nan stays.
 
-    On known tasks the first pick loses `loss_factor` times what drawn accuracies say: models are taken for one another
-    where they are nearly as good. So each draw's deviations from the models' means, what all models share apart, are
-    multiplied by one number, such that the expected loss of the first pick is `loss_factor` times what it was.
+    On known tasks the first pick loses `loss_factor` times what drawn accuracies say, since models that are confused
+    with each other are nearly equally good. So each draw's deviations from the models' means, except the part common to
+    all models, are multiplied by one number, such that the expected loss of the first pick is `loss_factor` times its
+    old value.
     """
     there = np.flatnonzero(np.isfinite(drawn).all(axis=0))
     draws = np.asarray(drawn[:, there], np.float64)
@@ -138,8 +139,8 @@ def update_draws(
 ) -> np.ndarray:
     """The drawn accuracies [D, M] after the labels; nan stays.
 
-    Each draw moves by the gain of the Kalman filter times what the label differs from that draw's own forecast of it,
-    and the whole so that its mean is the filter's.
+    Each draw moves by the Kalman gain times the difference between the label and that draw's own forecast of it. Then
+    all draws are shifted so that their mean is the filter's.
 
     Parameters
     ----------
@@ -176,13 +177,14 @@ def update_draws(
 def choose_images(
     drawn: np.ndarray, models: Sequence[int], known: Committee, *, count: int = IMAGES, taken: Iterable[int] = ()
 ) -> list[int]:
-    """Images to label next, the most telling first; fewer than `count` where no more can tell anything.
+    """Images to label next, most informative first; fewer than `count` if no others are informative.
 
-    One after the other, the image is taken whose label is expected to lower the uncertainty of the differences most,
+    The choice is greedy: the next image is the one whose label is expected to reduce the uncertainty of differences
+    most,
 
         sum_ij p_i p_j Var(a_i - a_j),    p the chance of each model to be the best,
 
-    given those taken before it. That needs no label, so that all can be asked for at once.
+    given the images chosen before it. This needs no labels, so all images can be requested at once.
     """
     models = np.asarray(models)
     p = chance_of_best(drawn[:, models])

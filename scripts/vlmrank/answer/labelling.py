@@ -1,10 +1,10 @@
 """Choose images to label when several models could be best, and update the choice with the labels.
 
-Consensus-driven active model selection (CODA, Kay et al., arXiv 2507.23771), written here: each model has a confusion
-matrix whose rows are Dirichlet distributed. The committee's pseudo-labels are the prior, labels are counted on top. The
-accuracy of a model is the sum over classes of the class's share times the chance to recognise it. The image to label
-next is the one whose label is expected to lower the entropy of "which model is best" most. M models, K images, C
-classes.
+An implementation of consensus-driven active model selection (CODA, Kay et al., arXiv 2507.23771). Each model has a
+confusion matrix with Dirichlet distributed rows. The committee's pseudo-labels are the prior, and labels add to its
+counts. The accuracy of a model is the sum over classes of the class's share times the chance to recognise it. The image
+to label next is the one whose label is expected to reduce the entropy of "which model is best" most. M models, K
+images, C classes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtr, softmax
 
 GRID = 96  # points of the integral for the chance to be best
-CLASSES_TRIED = 5  # most likely classes of an image that its expected entropy sums over
+CLASSES_TRIED = 5  # most likely classes of an image, over which its expected entropy is summed
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LabellingPrior:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is believed of each model's accuracy.
+    """The posterior of each model's accuracy.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Labelling:
     logits : [M, K, C], zero-shot logits of the models to choose among, on the same images.
     expected : [M], the accuracies expected before any label (`expectation.expect`); only their differences count.
     deviation : the standard deviation of their errors, in accuracy.
-    weight : [M], the models' weight on the committee, such as a softmax of the score; default equal.
+    weight : [M], the models' weight in the committee, such as a softmax of the score; default equal.
     prior : how much the committee counts.
     """
 
@@ -138,7 +138,7 @@ class Labelling:
         return mean, variance, mean @ self.share, variance @ self.share**2
 
     def _with_expected(self, accuracy: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The labels' accuracies [..., M] together with those expected before, by their precisions."""
+        """Combine accuracies [..., M] from labels with those expected before, weighted by precision."""
         if self.expected is None:
             return accuracy, variance
         level = accuracy.mean(axis=-1, keepdims=True) - self.expected.mean()
@@ -146,13 +146,13 @@ class Labelling:
         return (told * accuracy + before * (self.expected + level)) / (told + before), 1 / (told + before)
 
     def posterior(self) -> Posterior:
-        """What is believed of each model's accuracy by now."""
+        """The current posterior of each model's accuracy."""
         _, _, accuracy, variance = self._accuracy()
         accuracy, variance = self._with_expected(accuracy, variance)
         return Posterior(accuracy, np.sqrt(variance), chance_of_best(accuracy, variance))
 
     def expected_gain(self) -> np.ndarray:
-        """[K] expected fall of the entropy of p_best if the image were labelled; -inf where it was asked already."""
+        """[K] expected reduction of the entropy of p_best by labelling the image; -inf if it was asked already."""
         mean, variance, accuracy, spread = self._accuracy()
         now = entropy(self.posterior().p_best)
         gain = np.full(len(self.guess), -np.inf)

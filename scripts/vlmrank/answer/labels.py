@@ -28,7 +28,7 @@ class Labels:
     Attributes
     ----------
     known : image identifier -> index of its class.
-    unknown : images that somebody looked at and could not tell.
+    unknown : images that a person looked at and could not label.
     """
 
     known: Mapping[str, int] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Labels:
 
 
 def read_labels(path: str | os.PathLike[str], *, classes: Sequence[str], images: Sequence[str]) -> Labels:
-    """Read a filled-in list; rows without a label are not yet answered, and other columns are not looked at.
+    """Read a filled-in list; rows without a label are still open, and other columns are ignored.
 
     Parameters
     ----------
@@ -83,13 +83,13 @@ def read_labels(path: str | os.PathLike[str], *, classes: Sequence[str], images:
 def list_to_label(
     ask: Sequence[str], labels: Labels, *, paths: Mapping[str, str], classes: Sequence[str]
 ) -> pd.DataFrame:
-    """The list that is to be filled in: what is labelled already, then the images that are asked for, without a label.
+    """The list to fill in: first the labelled images, then the requested images without a label.
 
     Parameters
     ----------
-    ask : identifiers of the images to label, the most telling first.
-    labels : those that are known; they stay in the list, so that the filled-in list holds all of them.
-    paths : identifier -> where the image lies.
+    ask : identifiers of the images to label, most informative first.
+    labels : known labels; they stay in the list, so that the filled-in list has all of them.
+    paths : identifier -> path of the image.
     classes : names.
     """
     answered = sorted({*labels.known, *labels.unknown})

@@ -21,11 +21,11 @@ from vlmrank.ranking import NO_ACCURACY, tied_ranks
 from vlmrank.store import FAILED, OK
 from vlmrank.text import nearest, plural
 
-PART = "part: "  # how the column of a part of the score begins
+PART = "part: "  # prefix of the columns with the parts of the score
 
 
 def check_method(name: str) -> None:
-    """Refuse a `ranking: score` that no ranking can follow.
+    """Refuse a `ranking: score` that cannot be used to rank.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def tasks_of(scores: Scores, methods: Sequence[Method], groups: Mapping[str, str
     ----------
     scores : of an evaluation.
     methods : those that were evaluated.
-    groups : dataset -> group of siblings, where it has one.
+    groups : dataset -> group of siblings, if it has one.
     """
     allowed = [
         one.name for one in methods if one.needs_no_labels and one.group != "control" and one.name in scores.values
@@ -73,7 +73,7 @@ def ranking_rows(
     reasons: str | Sequence[str] = NO_ACCURACY,
     parts: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
-    """The ranking as a table, one row a model, best first; models without a score come last, with the reason.
+    """The ranking as a table, one row per model, best first; models without a score come last, with the reason.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def ranking_rows(
     Returns
     -------
     rank (ties averaged), model, score, rank_low, rank_high, p_top5, accuracy, accuracy_low, accuracy_high, loss,
-    ranked_by, status, reason, and a column `part: <title>` a part.
+    ranked_by, status, reason, and one column `part: <title>` per part.
     """
     score, expected = answer.score, answer.expected
     known = np.isfinite(score)
@@ -112,13 +112,13 @@ def ranking_rows(
 
 
 def with_untried(ranking: pd.DataFrame, reasons: Mapping[str, str]) -> pd.DataFrame:
-    """A ranking with a last row for each model that nobody tried; `reasons`: model -> why."""
+    """A ranking with a row at the end for each untried model; `reasons`: model -> why it was not tried."""
     rows = pd.DataFrame({"model": list(reasons), "status": UNTRIED, "reason": list(reasons.values())})
     return pd.concat([ranking, rows], ignore_index=True) if reasons else ranking
 
 
 def answer_facts(answer: TaskAnswer, models: Sequence[str], *, title: str, level: float = 0.9) -> dict[str, Any]:
-    """What the first screen says, in a form that JSON takes; unknown numbers are None."""
+    """Contents of the first screen as JSON values; unknown numbers are None."""
     pick = answer.pick
     numbers: dict[str, Any] = {"known_tasks": answer.known, "known_in_top5": answer.hits}
     numbers |= {"loss_known": answer.loss_known, "loss_random": answer.loss_random}
@@ -147,7 +147,7 @@ def answer_facts(answer: TaskAnswer, models: Sequence[str], *, title: str, level
 
 
 def step_facts(step: LabelStep, labels: Labels, models: Sequence[str]) -> dict[str, Any]:
-    """What the first screen says of labels: how many were used, which models are near ties, how many to label next."""
+    """What the first screen says about labels: number used, near ties, number to label next."""
     return {
         "labels": step.answer.labels,
         "labels_unsure": len(labels.unknown),

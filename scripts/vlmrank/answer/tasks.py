@@ -1,8 +1,8 @@
 """Answer every task of a run: choose the method, calibrate ranks, estimate accuracy and loss, give the verdict.
 
-Everything is learned from the run's other tasks with known accuracies, siblings left out, and from the bench's prior.
-The same function answers known tasks, each left out in turn, so that what it claims can be compared with what came
-true. T tasks, M models.
+Everything is learned from the run's other tasks with known accuracies, siblings left out, and from the benchmark's
+prior. The same function answers known tasks, each left out in turn, so that claims can be compared with outcomes. T
+tasks, M models.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from vlmrank.answer.prior import NOISE
 from vlmrank.answer.verdict import Verdict, verdict
 from vlmrank.metrics import ndcg_at_k_score
 
-ANCHOR = "dawid_skene"  # its accuracies, seen without labels, tell how hard a task is
+ANCHOR = "dawid_skene"  # its accuracies, estimated without labels, show how hard a task is
 TOP = 5
-LOSS_TASKS = 5.0  # tasks that a claimed loss counts for before it is scaled by what was seen
+LOSS_TASKS = 5.0  # weight of the claimed loss, in tasks, when losses are scaled to those observed
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Tasks:
     ----------
     scores : method -> float64 [T, M], each made without the task's own accuracies; nan = no score.
     accuracy : float64 [M, T], nan = unknown.
-    siblings : bool [T, T], tasks that never serve each other; the diagonal counts as True.
+    siblings : bool [T, T], tasks that are never used for each other; the diagonal counts as True.
     """
 
     scores: Mapping[str, np.ndarray]
@@ -42,12 +42,12 @@ class Tasks:
     siblings: np.ndarray
 
     def known_for(self, task: int) -> np.ndarray:
-        """Indices of the tasks with at least three known accuracies that may speak about `task`."""
+        """Indices of the tasks with at least three known accuracies that may be used for `task`."""
         enough = np.isfinite(self.accuracy).sum(axis=0) >= 3
         return np.flatnonzero(enough & ~self.siblings[task] & (np.arange(len(enough)) != task))
 
     def anchors(self) -> np.ndarray:
-        """[T] logit of the mean accuracy that the predictions suggest; nan where there are none."""
+        """[T] logit of the mean accuracy that the predictions suggest; nan without predictions."""
         found = self.scores.get(ANCHOR)
         if found is None:
             return np.full(self.accuracy.shape[1], np.nan)
@@ -63,8 +63,8 @@ class Settings:
     Attributes
     ----------
     default : the method that ranks unless the known tasks say otherwise.
-    gains : method -> its mean gain in NDCG@5 over the default on the bench's choosing tasks.
-    fixed : a method that is to rank whatever the known tasks say; None: choose.
+    gains : method -> its mean gain in NDCG@5 over the default on the benchmark's choosing tasks.
+    fixed : a method to use regardless of the known tasks; None: choose.
     noise : the prior of the noise.
     level : of the intervals.
     draws : number of draws.
@@ -86,8 +86,8 @@ class TaskAnswer:
 
     Attributes
     ----------
-    choice : the method and what spoke for it.
-    score : that sorts, higher is better; nan = no score.
+    choice : the method and the evidence for it.
+    score : sorts the models, higher is better; nan = no score.
     noise : how the score relates to the truth.
     ranks : calibrated intervals and chances.
     expected : accuracies and losses.
@@ -96,9 +96,9 @@ class TaskAnswer:
     hits : number of them on which the method's first pick was among the five best.
     loss_known, loss_random : mean loss of the first pick and of a random model on them; nan without any.
     verdict : from these numbers.
-    labels : number of labelled images of the task that they rest on.
-    drawn : float64 [D, M], the drawn accuracies behind them; None where no accuracy is known.
-    loss_factor : that drawn losses were multiplied by, from the known tasks.
+    labels : number of labelled images of the task that were used.
+    drawn : float64 [D, M], the drawn accuracies behind them; None if no accuracy is known.
+    loss_factor : factor applied to drawn losses, from the known tasks.
     """
 
     choice: Choice
@@ -118,7 +118,7 @@ class TaskAnswer:
 
 
 def method_quality(tasks: Tasks) -> dict[str, np.ndarray]:
-    """Method -> NDCG@5 on each task [T]; nan where fewer than three accuracies are known or nothing was scored."""
+    """Method -> NDCG@5 on each task [T]; nan if fewer than three accuracies are known or nothing was scored."""
     enough = np.isfinite(tasks.accuracy).sum(axis=0) >= 3
     found = {}
     for name, scores in tasks.scores.items():
@@ -139,7 +139,7 @@ def _chosen(tasks: Tasks, task: int, known: np.ndarray, quality: Mapping[str, np
 
 @dataclass(frozen=True)
 class _Draft:
-    """An answer before its expected loss is scaled by what the other tasks show."""
+    """An answer before its expected loss is scaled to losses observed on the other tasks."""
 
     choice: Choice
     score: np.ndarray
@@ -189,12 +189,12 @@ def answer_tasks(tasks: Tasks, how: Settings, *, wanted: Sequence[int] | None = 
 
 
 def first_pick(score: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
-    """What came of the first pick among the models of known accuracy.
+    """Outcome of the first pick among the models of known accuracy.
 
     Returns
     -------
-    loss : accuracy lost against the best; random_loss : the same of a model taken at random; hit : 1 if the pick is
-    among the five best, else 0. All nan where no such model has a score.
+    loss : accuracy lost against the best; random_loss : the same for a random model; hit : 1 if the pick is among the
+        five best, else 0. All nan if no such model has a score.
     """
     usable = np.where(np.isfinite(truth), score, np.nan)
     if not np.isfinite(usable).any():
@@ -204,7 +204,7 @@ def first_pick(score: np.ndarray, truth: np.ndarray) -> tuple[float, float, floa
 
 
 def _loss_factor(drafts: Mapping[int, _Draft], known: np.ndarray, outcomes: np.ndarray) -> float:
-    """By how much losses were claimed too large or too small on the known tasks, drawn towards 1 as `LOSS_TASKS` do."""
+    """Ratio of observed to claimed losses on the known tasks, shrunk towards 1 by `LOSS_TASKS`."""
     claimed = np.array([drafts[int(one)].claimed for one in known])
     both = np.isfinite(claimed) & np.isfinite(outcomes)
     if not both.any():
@@ -246,7 +246,7 @@ def _finish(tasks: Tasks, task: int, drafts: Mapping[int, _Draft], how: Settings
 
 
 def judged(answer: TaskAnswer) -> Verdict:
-    """The verdict that an answer's own numbers lead to."""
+    """The verdict that follows from an answer's own numbers."""
     if answer.pick < 0:
         return Verdict("none", "No model could be scored.")
     return verdict(

@@ -26,18 +26,18 @@ def verdict(
     chance_top5: float,
     labels: int = 0,
 ) -> Verdict:
-    """Judge the pick by the numbers that the first screen shows, so that it cannot contradict them.
+    """Judge the pick by the numbers on the first screen, so that the verdict cannot contradict them.
 
     Parameters
     ----------
     loss : expected loss of the pick against the unknown best, in accuracy (0..1).
     p_top5 : calibrated chance of the pick to be among the five best.
     known_tasks : number of tasks with known truth that the ranking was tried on.
-    loss_known : mean loss of the first pick on them, each left out in turn; ignored where there is none.
-    loss_random : mean loss of a model taken at random on them.
+    loss_known : mean loss of the first pick on them, each left out in turn; ignored if there are none.
+    loss_random : mean loss of a random model on them.
     chance_top5 : the chance of a random model to be in the top five, min(1, 5 / M).
-    labels : number of labelled images of the task; with any, the numbers speak for themselves, as the score that failed
-        on the known tasks is no longer all that they rest on.
+    labels : number of labelled images of the task; with any, losses on the known tasks no longer lead to the verdict
+        none, since the numbers no longer rest on the score alone.
 
     Examples
     --------
