@@ -1,3 +1,1 @@
-"""`vlmrank rank`: from photographs to a model by published accuracies, a shortlist's predictions, then the whole
-method.
-"""
+"""`vlmrank rank`: from images to a model by published accuracies, predictions, and then the full method."""

@@ -20,21 +20,21 @@ from vlmrank.workflow.shortlist import download_bytes
 
 CONFIG_FILE = "open_clip_config.json"
 LISTS = (".csv", ".tsv", ".parquet", ".pq")
-MOST_WORDS = 60  # of a class name: CLIP's context is 77 tokens, the prompt included
+MOST_WORDS = 60  # per class name: CLIP's context is 77 tokens, including the prompt
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 TIMES = {"S": 1.0, "MIN": 60.0, "M": 60.0, "H": 3600.0, "D": 86400.0}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that may be taken.
+    """A model to choose from.
 
     Attributes
     ----------
     row : of the models sheet.
-    parameters : number, None where unknown.
-    bytes : of its download, 0 where it is on this machine, None where unknown.
-    facts : what the table of architectures knows of it.
+    parameters : number, None if unknown.
+    bytes : of its download, 0 if it is on this machine, None if unknown.
+    facts : its entry in the table of architectures.
     """
 
     row: ModelRow
@@ -55,7 +55,7 @@ class Budget:
 
 
 def slug(text: str) -> str:
-    """A text as a name in result paths.
+    """Turn a text into a name for result paths.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def read_images(path: str | os.PathLike[str]) -> DatasetRow:
 
     Raises
     ------
-    VlmrankError : there is nothing at `path`.
+    VlmrankError : `path` does not exist.
     """
     text = os.fspath(path)
     place = Path(text).expanduser()
@@ -89,11 +89,11 @@ def read_images(path: str | os.PathLike[str]) -> DatasetRow:
 
 
 def read_classes(given: str | Sequence[str] | None) -> str | list[str]:
-    """Class names as a list, or the path of the file that has them; an empty list where there are none.
+    """Class names as a list, or the path of the file that has them; an empty list if there are none.
 
     Raises
     ------
-    VlmrankError : a file that is not there, one class alone, an empty name, or one longer than a prompt can be.
+    VlmrankError : the file is missing, there is only one class, or a name is empty or too long for a prompt.
     """
     if given is None:
         return []
@@ -126,7 +126,7 @@ def _is_file(text: str) -> bool:
 
 
 def check_lengths(names: Sequence[str]) -> None:
-    """Refuse a class name that no prompt can hold."""
+    """Refuse a class name that is too long for a prompt."""
     for number, name in enumerate(names, 1):
         if len(name.split()) > MOST_WORDS:
             long = f"classes: name {number} ({name[:40]} ...) has {len(name.split())} words"
@@ -134,11 +134,11 @@ def check_lengths(names: Sequence[str]) -> None:
 
 
 def read_budget(text: str | None) -> Budget:
-    """Read `20GB` or `1h`, or both with a comma between.
+    """Read `20GB` or `1h`, or both separated by a comma.
 
     Raises
     ------
-    VlmrankError : it is neither.
+    VlmrankError : `text` is neither.
 
     Examples
     --------
@@ -158,17 +158,17 @@ def read_budget(text: str | None) -> Budget:
 
 
 def read_candidates(given: str | Sequence[str] | None, schema: Mapping[str, Any]) -> list[Candidate]:
-    """The models that may be taken.
+    """The models to choose from.
 
     Parameters
     ----------
-    given : limits of the number of parameters (`<=500M`), a models sheet, folders of models or folders that hold such
-        folders, names such as `ViT-B-32--openai`; several of them; None for all of OpenCLIP's registry.
+    given : limits of the number of parameters (`<=500M`), a models sheet, folders of models or folders that contain
+        them, names such as `ViT-B-32--openai`, or several of these; None for all of OpenCLIP's registry.
     schema : of the models sheet.
 
     Raises
     ------
-    VlmrankError : one of them is nothing of the kind, or no model is left.
+    VlmrankError : an item is none of these, or no model is left.
     """
     given = [given] if isinstance(given, (str, os.PathLike)) else list(given or ["0-"])
     found: dict[str, Candidate] = {}
@@ -218,7 +218,7 @@ def _in_folder(folder: Path) -> Candidate:
 
 
 def candidate_of(row: ModelRow) -> Candidate:
-    """What is known of a row without loading anything."""
+    """What is known about a row without loading anything."""
     facts = architectures().get(row.architecture) or {}
     parameters = facts.get("parameters")
     known = None if parameters is None or math.isnan(parameters) else int(parameters)

@@ -28,7 +28,7 @@ class Pages:
         self.models: list[str] = []
 
     def begin(self, candidates: Sequence[Candidate]) -> None:
-        """Write a card of every model, as one that was not tried."""
+        """Write a card for every model, marked as not tried."""
         self.models = [one.row.model for one in candidates]
         for one in candidates:
             facts = {name: one.facts.get(name) for name in FACTS}
@@ -40,7 +40,7 @@ class Pages:
         return self.folder / "report.html"
 
     def pair(self, model: str) -> Path:
-        """Where the predictions of a model are kept."""
+        """The file of a model's predictions."""
         return self.results / "conductance" / model / f"{self.target}.h5"
 
     def add_model(self, card: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class Pages:
         write_csv(self.results / "accuracy.csv", table)
 
     def write(self, standing: Standing) -> None:
-        """Write the ranking and the page anew."""
+        """Rewrite the ranking and the page."""
         from vlmrank.report.build import PageOptions, build_report
 
         write_csv(self.results / "ranking" / f"{self.target}.csv", standing.table)
@@ -73,7 +73,7 @@ class Pages:
         build_report(self.results, self.report, page=shown, models=self.models)
 
     def put(self, standing: Standing, page: Path | None = None) -> None:
-        """Write the ranking at the top of the folder; with a page that somebody else made."""
+        """Write the ranking at the top of the folder, and copy `page` there if one is given."""
         write_csv(self.folder / "ranking.csv", standing.table)
         write_json(self.folder / "answer.json", dict(standing.facts))
         if page is not None:

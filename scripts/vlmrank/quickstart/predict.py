@@ -29,7 +29,7 @@ def predicted_pair(
     Parameters
     ----------
     model, dataset : cards.
-    place : the pair file, taken as it is if it is of the same model, images and class names.
+    place : the pair file, reused if it is of the same model, images and class names.
     cache : folder of downloaded weights.
     device : `auto`, `cpu` or `cuda`.
     """

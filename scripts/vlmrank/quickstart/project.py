@@ -48,21 +48,21 @@ def write_project(
     settings: dict[str, object] | None = None,
     profile: str | None = None,
 ) -> DatasetRow:
-    """Write models.tsv, datasets.tsv, config.yaml, Snakefile and the profile; the target's row as it then is.
+    """Write models.tsv, datasets.tsv, config.yaml, Snakefile and the profile; return the target's row as written.
 
     Parameters
     ----------
-    folder : is made where it is not there.
+    folder : created if missing.
     target : row of the user's images.
     classes : a file of class names, or names, which are written to classes.txt.
     models : rows of the models to compute.
     sources : rows of datasets of known accuracy.
     settings : keys of the configuration that differ from their defaults.
-    profile : name of a profile of the workflow that is copied as well.
+    profile : name of a profile of the workflow to copy as well.
 
     Raises
     ------
-    VlmrankError : a file of that name is there that somebody else wrote; there is no such profile.
+    VlmrankError : a file of that name exists that vlmrank did not write; there is no such profile.
     """
     for name in ("Snakefile", "config.yaml", "models.tsv", "datasets.tsv"):
         _refuse_foreign(folder / name)
@@ -94,14 +94,14 @@ def _write(path: Path, text: str) -> None:
 
 
 def _placed(row: ModelRow) -> ModelRow:
-    """The row with absolute paths: the sheet is not where the user stood."""
+    """The row with absolute paths, since the sheet is in another folder."""
     folder = {"architecture": f"{LOCAL}{Path(row.folder).absolute()}"} if row.folder is not None else {}
     checkpoint = {"pretrained": str(Path(row.checkpoint).absolute())} if row.checkpoint is not None else {}
     return replace(row, **folder, **checkpoint)
 
 
 def placed_dataset(row: DatasetRow) -> DatasetRow:
-    """The same of a dataset; names of torchvision and of the hub stay."""
+    """The same for a dataset; names of torchvision and of the hub stay."""
     local = [name for name in row.local if getattr(row, name) and not getattr(row, name).startswith(HUB)]
     return replace(row, **{name: str(Path(getattr(row, name)).absolute()) for name in local})
 
@@ -121,7 +121,7 @@ def _sheet(rows: Sequence[ModelRow | DatasetRow]) -> str:
 
 
 def _copy_profile(name: str, place: Path) -> None:
-    """Copy a profile of the workflow; files that are there already stay as the user has them."""
+    """Copy a profile of the workflow; existing files are kept."""
     source = workflow_folder() / "profiles" / name
     if not source.is_dir():
         raise VlmrankError(f"profile: there is no profile {name!r}; there are default and slurm")

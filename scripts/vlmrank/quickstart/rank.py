@@ -27,17 +27,17 @@ OUT = "ranking"
 
 @dataclass(frozen=True)
 class Options:
-    """What seldom differs.
+    """Options that are seldom needed.
 
     Attributes
     ----------
     cache : folder of downloaded weights; None for that of the Hugging Face hub.
     device : `auto`, `cpu` or `cuda`.
     seed : of the draw of the images.
-    cores : of the workflow.
-    profile : of the workflow, such as `slurm`: then the shortlist is computed by the workflow and not here.
+    cores : for the workflow.
+    profile : of the workflow, such as `slurm`; then the workflow computes the shortlist.
     published_only : stop after the published accuracies.
-    say : takes each line; None for silence.
+    say : called with each line of progress; None for silence.
     """
 
     cache: str | None = None
@@ -62,13 +62,13 @@ def rank(
 ) -> Result:
     """Rank models for images of a task.
 
-    First by published accuracies, at once; then by the predictions of a shortlist on the images, after each model anew;
-    and where sources are named, by the whole method.
+    First by published accuracies, at once; then by the predictions of a shortlist on the images, updated after each
+    model; and if sources are given, by the full method.
 
     Parameters
     ----------
     images : a folder, a list (CSV, Parquet) or tar files; without labels.
-    classes : names of the classes, or a file of them; without, published accuracies rank alone.
+    classes : names of the classes, or a file of them; without them, only published accuracies rank.
     models : limits of the number of parameters (`<=500M`), a models sheet, folders of models, names; default all of
         OpenCLIP's registry.
     sources : a datasets sheet whose sources are labelled; with it the workflow runs for the shortlist.
@@ -79,7 +79,7 @@ def rank(
 
     Raises
     ------
-    VlmrankError : what was given is not there or cannot be used; in one sentence.
+    VlmrankError : an input is missing or cannot be used; one sentence.
     """
     how, folder = _options(options), Path(out).expanduser()
     say = how.say or (lambda line: None)
@@ -144,7 +144,7 @@ def _sources(sheet: str | os.PathLike[str] | None, target: DatasetRow) -> list[D
 
 
 def _whole_method(stages: Stages, how: Options) -> None:
-    """Run the workflow for the shortlist; its ranking takes the place of the current one, if there is one."""
+    """Run the workflow for the shortlist; its ranking, if there is one, replaces the current one."""
     folder, target = stages.pages.folder, stages.target.dataset
     stages.say(f"The whole method for the shortlist, by the workflow in {folder}:")
     status = run_workflow(folder, cores=how.cores, profile=how.profile)

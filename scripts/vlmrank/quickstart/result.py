@@ -21,13 +21,13 @@ COLUMNS = ("rank", "model", "rank_low", "rank_high", "p_top5", "accuracy", "publ
 
 @dataclass(frozen=True)
 class Result:
-    """A ranking of models for somebody's images.
+    """A ranking of models for the user's images.
 
     Attributes
     ----------
     target : name of the images.
     table : pandas table, one row per model, best first.
-    facts : what is claimed of the first: verdict, expected accuracy and loss, the record on known tasks.
+    facts : claims about the first model: verdict, expected accuracy and loss, the record on known tasks.
     folder : with the sheets, the configuration, the ranking and the report.
     rows : model -> row of the models sheet.
     cache : folder of downloaded weights.
@@ -42,7 +42,7 @@ class Result:
 
     @property
     def best(self) -> str | None:
-        """Name of the model to take; None where no model could be ranked."""
+        """Name of the recommended model; None if no model could be ranked."""
         return self.facts["model"]
 
     @property
@@ -52,7 +52,7 @@ class Result:
 
     @property
     def code(self) -> str:
-        """Python that loads the best model, to copy; empty where there is none."""
+        """Python code that loads the best model; empty if there is none."""
         row = self.rows.get(self.best or "")
         return loading_lines(row.architecture, row.pretrained) if row else ""
 

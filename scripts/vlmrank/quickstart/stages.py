@@ -1,6 +1,6 @@
-"""The stages of `vlmrank rank`: published accuracies at once, a shortlist's predictions, the whole method.
+"""The stages of `vlmrank rank`: published accuracies at once, a shortlist's predictions, the full method.
 
-Each ends in files that hold as they are (`vlmrank.quickstart.pages`): who stops a run loses what was not begun.
+Each stage ends with complete files (`vlmrank.quickstart.pages`), so an interrupted run keeps its last ranking.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from vlmrank.text import human_bytes, plural
 from vlmrank.workflow.sheets import DatasetRow
 
 SPARE = 200e6  # bytes that a download leaves free
-IMAGES = 256  # that are predicted at most
+IMAGES = 256  # predicted at most
 
 
 @dataclass
 class Stages:
-    """One run; what is known so far is in `standing`.
+    """One run; `standing` holds the current ranking.
 
     Attributes
     ----------
     target : row of the user's images, its `classes` a file.
-    candidates : all models that may be taken.
+    candidates : all models to choose from.
     pages : the files of the run.
     budget, top : limits of the shortlist.
     cache : folder of downloaded weights.
     device : `auto`, `cpu` or `cuda`.
     seed : of the draw of the images.
-    say : takes a line.
+    say : called with each line of progress.
     """
 
     target: DatasetRow
@@ -120,7 +120,7 @@ class Stages:
         self.show(self.ranked())
 
     def try_model(self, one: Candidate) -> str:
-        """Fetch a model and predict with it; why it could not be used, or an empty text."""
+        """Fetch a model and predict with it; return why it could not be used, or an empty text."""
         from vlmrank.models.card import fetch_model
         from vlmrank.quickstart.predict import predicted_pair
 
@@ -143,14 +143,14 @@ class Stages:
             problem = "" if pair.ok else pair.attributes["reason"]
             if not problem:
                 self.pairs[row.model] = pair
-        if problem and RUN_AGAIN in problem:  # no fault of the model's
+        if problem and RUN_AGAIN in problem:  # not the model's fault
             self.untried[row.model] = f"not tried: {problem}"
         elif problem:
             self.failed[row.model] = problem
         return problem
 
     def no_room(self, one: Candidate) -> str:
-        """Why the disk does not take a download, or an empty text."""
+        """Why a download does not fit on the disk, or an empty text."""
         from vlmrank.workflow.downloads import check_row
 
         found = check_row(one.row, cache=self.cache)
@@ -166,7 +166,7 @@ class Stages:
         return f"its {human_bytes(found.bytes)} do not fit: {room}; {RUN_AGAIN} where there is more"
 
     def ranked(self) -> Standing:
-        """The ranking with what is known now."""
+        """The ranking from what is known now."""
         return by_predictions(self.prior, self.pairs, failed=self.failed, untried=self.untried, seed=self.seed)
 
     def show(self, standing: Standing) -> None:
@@ -180,7 +180,7 @@ class Stages:
         self.pages.put(standing, page)
 
     def leader(self) -> str:
-        """The model to take as far as is known."""
+        """The best model so far."""
         best = self.standing.facts["model"]
         return f"take {best} (by {self.standing.facts['title']})" if best else "no model can be ranked yet"
 
@@ -194,6 +194,6 @@ def _download(size: float) -> str:
 
 
 def run_workflow(folder: Path, *, cores: int | str = "all", profile: str | None = None) -> int:
-    """Run the installed workflow in a folder that `write_project` wrote; its exit status."""
+    """Run the installed workflow in a folder that `write_project` wrote; return its exit status."""
     how = ["--profile", profile] if profile else ["--cores", str(cores)]
     return subprocess.run([sys.executable, "-m", "snakemake", *how], cwd=folder, check=False).returncode

@@ -19,19 +19,19 @@ from vlmrank.store import Pair
 from vlmrank.text import ordinal
 
 AGREEMENT, AGREEMENT_TITLE = "agreement", "agreement with the committee"
-FEWEST = 3  # models whose predictions can be compared
+FEWEST = 3  # fewest models for comparing predictions
 UNKNOWN = "no published accuracy"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A ranking that holds now.
+    """The current ranking.
 
     Attributes
     ----------
-    table : one row per model, best first, as `vlmrank.answer.tables.ranking_rows`, with `published`: the place by
-        published accuracy.
-    facts : of the answer, as `vlmrank.answer.tables.answer_facts`.
+    table : one row per model, best first, as from `vlmrank.answer.tables.ranking_rows`, with a column `published`: the
+        place by published accuracy.
+    facts : of the answer, as from `vlmrank.answer.tables.answer_facts`.
     """
 
     table: pd.DataFrame
@@ -68,10 +68,10 @@ def by_published_accuracy(
 def by_predictions(
     prior: Prior, pairs: Mapping[str, Pair], *, failed: Mapping[str, str], untried: Mapping[str, str], seed: int = 0
 ) -> Standing:
-    """The ranking of the models that were tried, by how far each agrees with the committee of the others.
+    """The ranking of the models that were tried, by how well each agrees with the committee of the others.
 
-    The votes rise with the average published rank. With fewer than three models there is no committee: then the
-    published accuracies rank.
+    Votes are weighted by average published rank. With fewer than three models there is no committee, and published
+    accuracies rank.
 
     Parameters
     ----------
@@ -107,13 +107,13 @@ def _rows(prior: Prior, reasons: Mapping[str, str], status: str) -> pd.DataFrame
 
 
 def reason_untried(prior: Prior, model: str, why: str) -> str:
-    """Why a model of the shortlist was not tried, with its place."""
+    """Why a model of the shortlist was not tried, followed by its place."""
     place = prior.place[prior.models.index(model)]
     return f"not tried: {why} ({ordinal(int(place))} by published accuracy)" if place == place else f"not tried: {why}"
 
 
 def _answer_of(method: str, score: np.ndarray, accuracy: np.ndarray, *, seed: int = 0) -> TaskAnswer:
-    """The answer for a new task by one score [M]; the tasks of `accuracy` [M, T] say what accuracies to expect."""
+    """The answer for a new task by one score [M]; expected accuracies come from the tasks of `accuracy` [M, T]."""
     tasks = accuracy.shape[1]
     scores = np.vstack([np.full((tasks, len(score)), np.nan), score])
     known = np.column_stack([accuracy, np.full(len(accuracy), np.nan)])
