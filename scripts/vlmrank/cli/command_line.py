@@ -14,7 +14,7 @@ from vlmrank.errors import VlmrankError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; what the user gave wrong is one message on stderr and exit status 2."""
+    """Run the command; a user error gives one message on stderr and exit status 2."""
     parser = argparse.ArgumentParser(prog="vlmrank", description=__doc__)
     parser.add_argument("--version", action="version", version=f"vlmrank {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a place that cannot be written to, above all
+    except OSError as error:  # mostly a folder without write permission
         where = f"{error.filename}: " if error.filename else ""
         print(f"vlmrank {options.command}: {where}{error.strerror or error}", file=sys.stderr)
         return 2

@@ -69,7 +69,7 @@ def _published(path: str | None, layout: str, names: str | None) -> frozenset[st
 
 
 def list_models(options: argparse.Namespace) -> int:
-    """Print the weights that pass the filters, and write them as a sheet where asked for."""
+    """Print the weights that pass the filters, and write them as a sheet if requested."""
     from vlmrank.models.registry import Filters, list_entries, select, sheet_of
 
     filters = Filters(
@@ -114,7 +114,7 @@ def list_models(options: argparse.Namespace) -> int:
 
 
 def check_models(options: argparse.Namespace) -> int:
-    """Say of every row of a sheet what is cached, what would be downloaded and what is wrong (exit status 1)."""
+    """Print for every row of a sheet what is cached, what would be downloaded and what is wrong (exit status 1)."""
     from vlmrank.workflow.downloads import check_row
 
     sheet = read_models(options.check, schema("models"))

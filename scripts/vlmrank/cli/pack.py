@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
 
 @dataclass
 class Results:
-    """The finished results of a configuration, as far as packs need them."""
+    """The finished results of a configuration that packs need."""
 
     config: Mapping[str, Any]
     groups: Mapping[str, str]
@@ -97,7 +97,7 @@ def read_results(config: Mapping[str, Any]) -> Results:
 
 
 def pack_of(found: Results, model: str) -> tuple[Pack, dict[str, Path], list[str]]:
-    """One model's pack, its pairs by identity, and a line for each pair that is left out."""
+    """One model's pack, its pairs by identity, and one line per pair that is left out."""
     card = read_json(found.folder / "models" / f"{model}.json")
     options, code = deciding_options(found.config["conductance"]), ""
     datasets, pairs, skipped = {}, {}, []
@@ -118,7 +118,7 @@ def pack_of(found: Results, model: str) -> tuple[Pack, dict[str, Path], list[str
                 pairs[attributes["identity"]] = path
                 datasets[source] = packed_card(dataset)
     names = {name: card.get(name) for name in (*NAMES, *FACTS)}
-    if card["source"] in ("local-dir", "file"):  # a place on this machine
+    if card["source"] in ("local-dir", "file"):  # a path on this machine
         names |= {"architecture": "", "pretrained": ""}
     settings = {"options": options, "code": code, "versions": versions(TEXT_PACKAGES)}
     groups = {name: group for name, group in found.groups.items() if name in datasets}
@@ -127,7 +127,7 @@ def pack_of(found: Results, model: str) -> tuple[Pack, dict[str, Path], list[str
 
 
 def _accuracy(found: Results, model: str, source: str) -> dict[str, Any] | None:
-    """acc1, n and per_class of a model on a source; None where it is not known."""
+    """acc1, n and per_class of a model on a source; None if unknown."""
     rows = found.accuracy.query("model == @model and dataset == @source")
     if rows.empty:
         return None

@@ -15,7 +15,7 @@ from vlmrank.store.packs import PACKED_KIND
 from vlmrank.workflow.run_size import DatasetCounts, ModelSize, run_size
 from vlmrank.workflow.sheets import DatasetRow, ModelRow, read_datasets, read_models
 
-DEMO_PLACE = "resources/demo/"  # what the workflow makes itself
+DEMO_PLACE = "resources/demo/"  # files that the workflow makes itself
 
 
 def add_parser(commands: Any) -> None:
@@ -70,13 +70,13 @@ def show_size(options: argparse.Namespace) -> int:
 
 
 def _measured(datasets: Sequence[DatasetRow], config: Mapping[str, Any]) -> int:
-    """Datasets whose accuracy is measured."""
+    """Number of datasets whose accuracy is measured."""
     asked = config["accuracy"]["measure"]
     return sum(row.kind == PACKED_KIND or (asked and (row.role == "source" or bool(row.test))) for row in datasets)
 
 
 def _demo_jobs(models: Sequence[ModelRow], datasets: Sequence[DatasetRow], demo: Mapping[str, Any]) -> int:
-    """Jobs that draw the demo's tasks and train its models, where the sheets name them."""
+    """Number of jobs that draw the demo's tasks and train its models, if the sheets name them."""
     if not demo["build"]:
         return 0
     folders = {Path(row.folder or "").name for row in models if (row.folder or "").startswith(DEMO_PLACE)}

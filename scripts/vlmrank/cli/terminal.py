@@ -29,7 +29,7 @@ def read_config(path: str) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Lay rows of text out in columns; those of `right` are aligned at the right."""
+    """Lay rows of text out in columns; those in `right` are right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
