@@ -24,19 +24,19 @@ from vlmrank.models.registry import architectures
 from vlmrank.store import OK, write_csv, write_json
 
 METHOD = "baselines only"
-BY_DEFAULT = "average_rank"  # what ranks where the known tasks say nothing else
+BY_DEFAULT = "average_rank"  # the method that ranks unless the known tasks favour another
 
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """What `evaluate_published` found.
+    """The results of `evaluate_published`.
 
     Attributes
     ----------
     summary : method, metric, mean, ci_low, ci_high, higher_is_better.
     left_out : method -> why it could not be scored.
-    reference : metric -> mean over the datasets of ranking by the accuracy on one dataset, which counts as known for
-        every target, itself included, as the peers count it; empty where no reference was named.
+    reference : metric -> mean over the datasets, for ranking by the accuracy on one dataset. As in related work, that
+        accuracy counts as known for every target, itself included. Empty without a reference.
     rankings : target -> the ranking's table.
     """
 
@@ -64,7 +64,7 @@ def _class_names(dataset: str) -> tuple[str, ...]:
 
 
 def _write_cards(folder: Path, models: Sequence[str], datasets: Sequence[str], targets: Sequence[str]) -> list[float]:
-    """Cards of what is only known by name; the models' parameters, nan where unknown."""
+    """Write cards for models and datasets known only by name; return the models' parameters, nan if unknown."""
     sizes, parameters = architectures(), []
     for model in models:
         architecture, _, tag = model.partition("--")
@@ -106,10 +106,10 @@ def evaluate_published(
     Parameters
     ----------
     accuracy : columns model, dataset, acc1, n, origin; cells may be missing.
-    results : folder that everything is written to.
-    unmatched : what of the tables matched no name.
+    results : folder to write to.
+    unmatched : what was left out of the tables, since it matched no name.
     targets : datasets to rank the models for, each by all the others.
-    reference : dataset whose accuracy is compared as a score of its own.
+    reference : dataset whose accuracy is compared as a score.
     bootstrap, seed : of the intervals.
 
     Raises

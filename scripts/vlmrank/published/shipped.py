@@ -20,7 +20,7 @@ from vlmrank.ranking import average_ranks, percentile_ranks
 
 TABLE = Path(__file__).resolve().parents[1] / "data" / "published.csv"
 METHOD, TITLE = "average_rank", "average published rank"
-SHORTLISTS = (1, 5, 10)  # sizes whose record is told
+SHORTLISTS = (1, 5, 10)  # sizes whose record is reported
 
 
 @cache
@@ -34,18 +34,18 @@ def published_tasks() -> list[str]:
 
 
 def published_accuracy(models: Sequence[str]) -> np.ndarray:
-    """Published accuracies float64 [M, T] of models by name; nan where unknown."""
+    """Published accuracies float64 [M, T] of models by name; nan if unknown."""
     return _table().reindex(list(models)).to_numpy(np.float64)
 
 
 def published_ranks(models: Sequence[str]) -> dict[str, float]:
-    """Model -> average percentile rank among these by published accuracies, of those that have any."""
+    """Model -> average percentile rank among these by published accuracies, for models that have any."""
     ranks = average_ranks(published_accuracy(models))
     return {model: float(rank) for model, rank in zip(models, ranks, strict=True) if np.isfinite(rank)}
 
 
 def places(models: Sequence[str]) -> np.ndarray:
-    """Place [M] of each model among these by average published rank, 1 is the best; nan where nothing is known."""
+    """Place [M] of each model among these by average published rank, 1 is the best; nan if nothing is known."""
     rank = average_ranks(published_accuracy(models))
     order = (-np.nan_to_num(rank)).argsort(kind="stable").argsort(kind="stable") + 1
     return np.where(np.isfinite(rank), order, np.nan)
@@ -53,12 +53,12 @@ def places(models: Sequence[str]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Record:
-    """What lists of the first k by the average rank over the other tasks held, each task left out in turn.
+    """Quality of shortlists: for each task, the first k models by average rank over the other tasks.
 
     Attributes
     ----------
     size : k.
-    held : number of tasks whose best model was among the k.
+    held : number of tasks with the best model among the k.
     tasks : number of tasks.
     loss : mean over the tasks of the best accuracy minus the best among the k.
     """
@@ -71,15 +71,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Prior:
-    """What published accuracies say about M models for a task that is in no table.
+    """What published accuracies say about M models on a task without published accuracies.
 
     Attributes
     ----------
     models : names.
-    accuracy : float64 [M, T], nan where unknown.
-    rank : float64 [M], mean percentile rank in (0, 1) among these models, higher is better; nan where unknown.
+    accuracy : float64 [M, T], nan if unknown.
+    rank : float64 [M], mean percentile rank in (0, 1) among these models, higher is better; nan if unknown.
     place : float64 [M], 1 for the best of these models.
-    answer : of a new task, calibrated on the T tasks; None where fewer than two models are known.
+    answer : for a new task, calibrated on the T tasks; None if fewer than two models are known.
     records : of shortlists.
     """
 
@@ -109,11 +109,11 @@ def without_own_task(accuracy: np.ndarray) -> np.ndarray:
 def shortlist_records(
     accuracy: np.ndarray, scores: np.ndarray | None = None, *, sizes: Sequence[int] = SHORTLISTS
 ) -> tuple[Record, ...]:
-    """How often the first k models of a task's score hold its best one, and what they lose.
+    """How often the first k models by a task's score include its best one, and the loss of the best of the k.
 
     Parameters
     ----------
-    accuracy : [M, T], nan where unknown.
+    accuracy : [M, T], nan if unknown.
     scores : [T, M], made without the task's own accuracies; by default the average rank over all other tasks.
     sizes : the k.
     """
@@ -135,7 +135,7 @@ def shortlist_records(
 
 
 def told(records: Sequence[Record]) -> str:
-    """What shortlists held and lost, in words; nothing where there is no record.
+    """The records of shortlists, in words; empty without a record.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def told(records: Sequence[Record]) -> str:
 
 
 def published_prior(models: Sequence[str], *, draws: int = 1000, seed: int = 0) -> Prior:
-    """Rank models by their average published rank, with intervals that the tasks themselves calibrate.
+    """Rank models by their average published rank, with intervals calibrated on the published tasks.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def published_prior(models: Sequence[str], *, draws: int = 1000, seed: int = 0) 
 
 
 def answer_by(score: np.ndarray, accuracy: np.ndarray, *, draws: int = 1000, seed: int = 0) -> TaskAnswer:
-    """The answer for a new task by average published ranks `score` [M], judged by the tasks of `accuracy` [M, T]."""
+    """The answer for a new task by average published ranks `score` [M]; calibrated on `accuracy` [M, T]."""
     tasks = accuracy.shape[1]
     scores = np.vstack([without_own_task(accuracy), score])
     known = np.column_stack([accuracy, np.full(len(accuracy), np.nan)])

@@ -14,12 +14,12 @@ OFF_LIST = "not on the shortlist"
 
 @dataclass(frozen=True)
 class Shortlist:
-    """Models to try and models to leave.
+    """Models to try and models to leave out.
 
     Attributes
     ----------
-    order : indices of the models to try, the most promising first.
-    reasons : index -> why a model is left.
+    order : indices of the models to try, most promising first.
+    reasons : index -> why a model is left out.
     bytes : to download for all of `order`, as far as known.
     """
 
@@ -39,15 +39,15 @@ def shortlist(
 ) -> Shortlist:
     """The first `top` models by published accuracy whose downloads fit the budget; those of unknown accuracy come last.
 
-    A model that does not fit makes room for a smaller one further down.
+    A model that does not fit is skipped, and smaller ones further down are tried.
 
     Parameters
     ----------
-    place : [M], place by published accuracy, 1 is the best; nan where none is known.
-    download : M numbers of bytes, 0 for what is here already, None where unknown.
-    top : how many; None for all.
-    budget : bytes in all; None for no limit. What is of unknown size does not fit one.
-    minutes, budget_minutes : M predicted times of computing, and how much of it there is in all.
+    place : [M], place by published accuracy, 1 is the best; nan if unknown.
+    download : bytes of M downloads, 0 if already here, None if unknown.
+    top : number of models; None for all.
+    budget : total bytes; None for no limit. A download of unknown size does not fit into a budget.
+    minutes, budget_minutes : M predicted computing times, and their limit in total.
 
     Examples
     --------
