@@ -23,7 +23,7 @@ FILES = {
 
 
 def files_to_make_again(results: str | os.PathLike[str]) -> list[str]:
-    """Result files whose row in `<results>/pairs.csv` has a reason that asks for another run, sorted.
+    """Sorted result files whose row in `<results>/pairs.csv` has a reason that asks for another run.
 
     If an input has changed since its card was written, the card is among them.
     """

@@ -31,7 +31,7 @@ LOGGERS, LEVELS = {"log", "logger", "logging"}, {"debug", "info", "warning", "er
 NOT_FOLLOWED = {"atomic"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Key = tuple[str, str]  # (module, name of a definition); `*` is what runs on import; a path is a file that is not Python
+Key = tuple[str, str]  # (module, name of a definition); `*`: what runs on import; a path: a file that is not Python
 EFFECTS = "*"
 
 
@@ -101,7 +101,7 @@ def _package(root: Path) -> _Package:
 
 @functools.lru_cache(maxsize=2)
 def _read_package(root: Path, files: tuple[tuple[Path, int], ...]) -> _Package:
-    """Cached; the modification times invalidate the cache after an edit."""
+    """Read a package; cached until a modification time changes."""
     return _Package(root, [path for path, _ in files])
 
 
@@ -128,7 +128,7 @@ def _digest(*parts: Any) -> str:
 
 
 class _Package:
-    """All modules of a package; parses what is reached."""
+    """All modules of a package; parses only what is reached."""
 
     def __init__(self, root: Path, files: list[Path]):
         self.root, self.modules, self.files = root, {}, files
@@ -149,7 +149,7 @@ class _Package:
         return self._parsed[name]
 
     def members(self, module: str) -> list[Key]:
-        """Everything in a module; of a package also its modules and its other files."""
+        """Everything in a module; for a package also its modules and other files."""
         if module not in self._members:
             found = [(module, EFFECTS)]
             parsed = self.parse(module)
@@ -320,7 +320,7 @@ class _Normalise(ast.NodeTransformer):
         self.references: list[Reference] = []
 
     def _targets(self, node: ast.expr) -> list[Reference]:
-        """What a name or a dotted name refers to; empty if it is not of the package."""
+        """What a name or a dotted name refers to; empty if it is not in the package."""
         if isinstance(node, ast.Name):
             imported = self.local.get(node.id) or self.parsed.imports.get(node.id)
             if imported and (node.id in self.local or node.id not in self.parsed.definitions):

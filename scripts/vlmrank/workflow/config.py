@@ -1,4 +1,4 @@
-"""Check a configuration against its schema and fill in defaults, with messages for people."""
+"""Check a configuration against its schema with readable messages, and fill in defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MISSING = "is missing"
 
 
 def _is_number(_checker: Any, value: Any) -> bool:
-    """Whether a value is a finite number: nan passes every comparison, and infinity has to be allowed by name."""
+    """Whether a value is a finite number: nan passes every comparison, and infinity must be allowed explicitly."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -37,7 +37,7 @@ def read_schema(path: str | Path) -> dict[str, Any]:
 
 
 def with_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of `values` in which each key that is absent has the schema's default, at every level.
+    """A deep copy of `values` with the schema's default for each absent key, at every level.
 
     Keys are in the order of the schema, so that equal settings look equal to Snakemake.
 
@@ -102,7 +102,7 @@ def describe_allowed(schema: Mapping[str, Any]) -> str:
 
 
 def problems(values: Mapping[str, Any], schema: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """What is wrong with `values`: (path of keys, what was found and what to do) for each problem, in order."""
+    """The problems of `values`, in order: (path of keys, what was found and what to do)."""
     found = []
     validator = _Validator(dict(schema))
     for error in sorted(validator.iter_errors(dict(values)), key=lambda error: [str(part) for part in error.path]):
@@ -127,7 +127,7 @@ def problems(values: Mapping[str, Any], schema: Mapping[str, Any]) -> list[tuple
 def check_config(
     config: Mapping[str, Any], schema: Mapping[str, Any], *, files: Sequence[str | Path] = ()
 ) -> dict[str, Any]:
-    """The configuration with every default filled in.
+    """Check a configuration, and return it with every default filled in.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def _refuse_twice(path: str | Path) -> None:
 
 
 def _holder(where: Sequence[str], contents: Sequence[tuple[str, Any]]) -> str:
-    """The last file that has the key or, for a missing one, the block that it belongs to."""
+    """The last file that has the key or, for a missing key, its parent block."""
     for path, content in reversed(contents):
         node = content
         for part in where:

@@ -92,7 +92,7 @@ def _registered(row: ModelRow) -> dict:
 
 
 def _tokenizer_notes(row: ModelRow, cache: str | os.PathLike[str] | None) -> list[str]:
-    """Check the configuration of a folder or of a cached repository; say where the tokenizer comes from."""
+    """Check the configuration of a folder or of a cached repository; report where the tokenizer comes from."""
     from vlmrank.models.hub import HubError, is_in_cache
     from vlmrank.models.tokenizer import find_tokenizer
 
@@ -109,7 +109,7 @@ def _tokenizer_notes(row: ModelRow, cache: str | os.PathLike[str] | None) -> lis
 
 
 def _quick_gelu_notes(row: ModelRow) -> list[str]:
-    """A remark if a tag was trained with another activation than the architecture has."""
+    """A remark if a tag was trained with another activation (GELU/QuickGELU) than the architecture has."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 

@@ -1,9 +1,9 @@
-"""Fingerprint of all files that a row of a sheet stands for, so that a change in any is seen.
+"""Fingerprint of all files that a row of a sheet refers to, so that a change in any is detected.
 
-Snakemake looks at a folder's modification time, which does not change when a file in it is overwritten or lies deeper.
-Once per run, the head process takes a fingerprint of each row without reading a file; it is a parameter of the rule
-that prepares the row. A change that it misses (other content, same size and time) is refused by the job that reads the
-file.
+Snakemake only looks at a folder's modification time, which does not change when a file is overwritten or a subfolder is
+edited. Once per run, the head process takes a fingerprint of each row without reading a file; it is a parameter of the
+rule that prepares the row. A change that it misses (other content, same size and time) is refused by the job that reads
+the file.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _below(folder: str, prefix: str, deeper: int) -> Iterator[tuple[str, int, in
                     yield from _below(entry.path, f"{prefix}{entry.name}/", deeper - 1)
                 continue
             facts = entry.stat()
-        except OSError:  # a link to nowhere
+        except OSError:  # a broken link
             yield f"{prefix}{entry.name}", -1, -1
         else:
             yield f"{prefix}{entry.name}", facts.st_size, facts.st_mtime_ns

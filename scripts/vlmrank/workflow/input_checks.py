@@ -1,4 +1,4 @@
-"""Check before a run that the files and folders of the sheets exist and fit."""
+"""Check before a run that the files and folders in the sheets exist and are consistent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_inputs(
     datasets_sheet: str | Path = "datasets sheet",
     made: Callable[[str], bool] = lambda path: False,
 ) -> None:
-    """Check that the files and folders in the rows exist and fit.
+    """Check that the files and folders in the rows exist and are consistent.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _check_lists(row: DatasetRow, classes: Sequence[str], made: Callable[[str], 
 def folder_remarks(
     datasets: Sequence[DatasetRow], *, sheet: str | Path, made: Callable[[str], bool] = lambda path: False
 ) -> list[str]:
-    """One sentence per dataset whose class folders do not fit its class file; its own job will refuse it.
+    """One sentence per dataset whose class folders do not match its class file; its own job will refuse it.
 
     Parameters
     ----------

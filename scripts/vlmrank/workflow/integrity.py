@@ -2,8 +2,8 @@
 
 Snakemake only looks at names and times. After each run the state of every result file (inode, size, times) is recorded.
 At the next start, a file whose state has changed is read in full and compared with its checksum, a file without a
-record must at least be complete at its end, and a recorded file that is gone counts as lost. Lost and damaged files are
-made anew.
+record must at least be complete at its end, and a recorded file that is missing counts as lost. Lost and damaged files
+are made anew.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def note_results(results: str, folder: Path = NOTES) -> None:
 
 
 def put_back(lost: Sequence[LostFile], store: ResultStore) -> None:
-    """Put results beside lost ones back into the store: their common job removes them and takes them from there."""
+    """Put other results of a lost file's job back into the store: the job removes them, then takes them from there."""
     for folder in {Path(file.path).parent for file in lost}:
         for path in sorted(folder.glob("*")) if folder.parent.name in SHARED else ():
             with contextlib.suppress(OSError, VlmrankError):

@@ -47,8 +47,8 @@ _terminal = sys.stderr
 def job(log: str | os.PathLike[str]) -> Iterator[None]:
     """Run the body of a job; everything that it or a library prints goes to its log file.
 
-    A `VlmrankError` ends the process with exit status 1 and its message as one line; a result file that turns out to be
-    damaged is dropped, so that the next run makes it anew. So does any other error, with its traceback in the log.
+    A `VlmrankError` ends the process with exit status 1 and its message as one line; a damaged result file is removed,
+    so that the next run makes it anew. Any other error also ends the process, with its traceback in the log.
     """
     global _terminal
     Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def open_channel(
 ) -> None:
     """Let jobs append their lines to `path`; with `say`, this process prints them from now on.
 
-    `planned` are the files that the run is to make: now and then a line says how many of the pairs in it are there.
+    `planned` are the files that the run is to make: now and then a line says how many of their pairs exist.
     """
     global _follower, _started
     path = Path(path).absolute()

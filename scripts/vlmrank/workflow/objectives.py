@@ -13,7 +13,7 @@ from vlmrank.datasets.sources import HUB, brings_names
 from vlmrank.store.packs import PACKED_KIND
 from vlmrank.workflow.sheets import DatasetRow
 
-TWIN = "@embedding"  # no name in a sheet holds @
+TWIN = "@embedding"  # no name in a sheet contains @
 
 
 def has_names(row: DatasetRow, made: Callable[[str], bool] = lambda path: False) -> bool:
@@ -35,7 +35,7 @@ def twins(
 ) -> list[str]:
     """Names of the twins that a run needs: those of the sources, if a target has no class names.
 
-    If no source has class names, the targets that have some need a twin instead.
+    If no source has class names, the targets with class names need a twin instead.
     """
     if objective != "zero-shot":
         return []

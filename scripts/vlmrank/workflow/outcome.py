@@ -115,7 +115,7 @@ def last_lines(
     ----------
     results : results folder.
     targets : names of the target datasets.
-    rules : the rule that computes the conductance of each (model, dataset), where it is not `compute_conductance`.
+    rules : the rule that computes the conductance of each (model, dataset), if it is not `compute_conductance`.
     since : files older than this (seconds since the epoch) are marked as those of another run.
     stopped : the run failed before its end, so an earlier recommendation may no longer hold.
     """
@@ -143,7 +143,7 @@ def last_lines(
 
 
 def _expected(path: Path) -> str:
-    """What is expected of the first model, to follow the recommendation; empty where the run does not say."""
+    """What is expected of the first model, to follow the recommendation; empty if unknown."""
     try:
         return f"; {sentence(read_json(path))}" if path.exists() else ""
     except (VlmrankError, ValueError, KeyError):

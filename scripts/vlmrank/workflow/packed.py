@@ -17,7 +17,7 @@ def rows_of(packs: Sequence[Pack]) -> list[DatasetRow]:
 
 
 def packs_for(row: ModelRow, packs: Sequence[Pack]) -> list[str]:
-    """The files of the packs that are of a row's model, by its name or by its architecture and tag."""
+    """The files of the packs of a row's model, found by its name or by its architecture and tag."""
 
     def fits(pack: Pack) -> bool:
         tag = (row.architecture, row.pretrained)

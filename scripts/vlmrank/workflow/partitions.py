@@ -1,7 +1,7 @@
 """Check the time limits in partitions.yaml, which Snakemake's SLURM plugin would misread.
 
-`sinfo` writes thirty minutes as 30:00. YAML reads it unquoted as 1,800, which the plugin takes for minutes; quoted, the
-plugin takes it for thirty hours.
+`sinfo` writes thirty minutes as 30:00. Unquoted, YAML reads this as 1,800, which the plugin takes for minutes. Quoted,
+the plugin takes it for thirty hours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def check_partitions(path: str | Path | None) -> None:
 
     Parameters
     ----------
-    path : of partitions.yaml; None where jobs do not go to SLURM.
+    path : of partitions.yaml; None if jobs do not go to SLURM.
 
     Raises
     ------

@@ -14,7 +14,7 @@ ACCURACY_PATHS = ("per_class", "names")
 
 
 def normal_path(path: str) -> str:
-    """A path in its shortest spelling, the home folder written out; an address or an empty text as it is.
+    """A path in its shortest spelling, with the home folder expanded; a URL or an empty text is unchanged.
 
     Examples
     --------
@@ -27,7 +27,7 @@ def normal_path(path: str) -> str:
 
 
 def normal_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with every path in its shortest spelling; `results` relative where it is below this folder.
+    """The configuration with every path in its shortest spelling; `results` is relative if it is below this folder.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def _check_plain(config: Mapping[str, Any]) -> None:
 
 
 def log_folder(results: str) -> str:
-    """Folder of a run's logs: one for each results folder.
+    """Folder of a run's logs, one for each results folder.
 
     Examples
     --------

@@ -10,11 +10,11 @@ from vlmrank.errors import VlmrankError
 from vlmrank.text import nearest
 
 OPTION = "--workflow-profile"
-FOLDER = Path("profiles")  # where Snakemake looks besides
+FOLDER = Path("profiles")  # where Snakemake also looks
 
 
 def check_workflow_profile(arguments: Sequence[str], root: str | Path = ".") -> None:
-    """Refuse a `--workflow-profile` that Snakemake does not find and passes over in silence.
+    """Refuse a `--workflow-profile` that Snakemake does not find and silently ignores.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def check_workflow_profile(arguments: Sequence[str], root: str | Path = ".") -> 
 
     Raises
     ------
-    VlmrankError : there is no such profile; says which there are.
+    VlmrankError : there is no such profile; names the existing ones.
 
     Examples
     --------

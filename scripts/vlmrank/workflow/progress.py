@@ -1,4 +1,4 @@
-"""Progress of a run: pairs that exist, and the time that the others will take."""
+"""Progress of a run: number of finished pairs, and time for the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PART_OF_PAIRS = "conductance"  # the folder of the results that holds them, `<mo
 
 
 def time_left(seconds: float) -> str:
-    """Roughly how long, in words.
+    """A rough duration, in words.
 
     >>> time_left(40), time_left(200), time_left(9000), time_left(200_000)
     ('less than a minute', 'about 3 min', 'about 2.5 h', 'about 2.3 days')
@@ -55,7 +55,7 @@ class PairProgress:
         return f"{self.said} of {total} pairs computed{rest}; the last: {last.parent.name} on {last.stem}"
 
     def _written(self) -> dict[Path, float]:
-        """Planned files that are there and were written by this run, with the times."""
+        """Planned files that this run has written, with their times."""
         found = {}
         for folder in {path.parent for path in self.planned}:
             try:

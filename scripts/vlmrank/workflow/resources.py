@@ -1,8 +1,8 @@
 """Memory and time of a job, and datasets per job, from the facts of its model.
 
 The numbers come from `MEASURED`, printed by benchmarks/resources.py, and for a GPU from docs/results/gpu_jobs.csv:
-`python benchmarks/gpu.py --residuals` prints how well they fit. They should suffice at the first attempt. They are
-multiplied by the number of the attempt, up to four, so that a job that ran out of memory or time gets more.
+`python benchmarks/gpu.py --residuals` prints how well they fit. They should suffice at the first attempt. Each retry
+multiplies them by the number of the attempt, up to four, so that a job that ran out of memory or time gets more.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Measured:
     ----------
     architecture : OpenCLIP's name; random weights.
     parameters : both towers, millions.
-    image_size : pixels.
+    image_size : side of the image, pixels.
     load_mb : peak memory once the model is loaded, Python and its packages included.
     peak_mb : peak memory after a pass forward and backward on the CPU.
     sample_s : seconds per sample.
@@ -44,25 +44,25 @@ MEASURED = (
 )
 MEASURED_SAMPLES = 16
 
-# Memory beside the model: Python with torch and open_clip, and Snakemake, which runs twice inside a SLURM job.
+# Memory besides the model: Python with torch and open_clip, and Snakemake, which runs twice inside a SLURM job.
 PROGRAM_MB, SNAKEMAKE_MB = 1000, 600
-# A GPU job maps CUDA's libraries into host memory; its activations are on the card. Three towers on an H100 took 90 to
+# A GPU job maps CUDA's libraries into host memory; its activations are on the GPU. Three towers on an H100 took 90 to
 # 180 MB more than packages and parameters.
 CUDA_MB = 300
 # Bytes per float32 parameter, once as read from the file and once in the model.
 BYTES_A_PARAMETER = 8
 # Samples per pass on the CPU, if memory allows.
 SAMPLES_A_PASS = 32
-# Operations a second, forward and backward in float32, of the slowest measured tower on an H100 (the fastest: 42e12).
+# Operations per second, forward and backward in float32, of the slowest measured tower on an H100 (fastest: 42e12).
 GPU_FLOPS = 24e12
-# How much slower the card may be: an A100's figure for float32 is 19.5 TFLOP/s, an H100's 66.9 (NVIDIA's data sheets).
+# How much slower the GPU may be: peak float32 of an A100 is 19.5 TFLOP/s, of an H100 66.9 (NVIDIA's data sheets).
 SLOWER_CARD = 3.4
-# Gigaoperations of an image where the card does not say, for a million parameters and 224 x 224 pixels.
+# Gigaoperations per image and million parameters at 224 x 224 pixels, if the model card does not say.
 GFLOPS_A_MILLION = 0.4
 # Starting Python, torch and the two Snakemakes takes minutes on a busy file system.
 START_MINUTES = 5
 SAFETY = 2.0
-# No job asks for more than a day: one that needs more goes on from the result store when it is tried again.
+# No job asks for more than a day: one that needs more continues from the result store at the next attempt.
 MOST_TIMES = 4  # one more attempt with the same memory shows that memory is not the cause
 MOST_MINUTES = 24 * 60
 
@@ -82,7 +82,7 @@ class Needs:
 
 
 def given(resources: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> dict[str, int]:
-    """What a job was granted; memory and time only bind inside a scheduler's job.
+    """What a job was granted; memory and time are binding only inside a scheduler's job.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def _gpus_of(gres: str) -> int:
 
 
 def _size(model: Mapping[str, Any]) -> tuple[float, float]:
-    """Millions of parameters and pixels of a model card; those of a ViT-L/14 if unknown."""
+    """Millions of parameters and number of pixels from a model card; those of a ViT-L/14 if unknown."""
     size = model.get("image_size") or 224
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     return float(model.get("parameters") or 428e6) / 1e6, float(height) * float(width)
@@ -144,11 +144,11 @@ def conductance_needs(
     ----------
     model : model card: `parameters`, `image_size`, `gflops`.
     datasets : datasets in the chunk.
-    predicted : images of all of them that are only predicted; each costs a third of a sample.
+    predicted : images over all datasets that are only predicted; each costs a third of a sample.
     images : K, images per dataset.
     points : path steps.
     gpu : whether it computes on a GPU.
-    threads : of a CPU job.
+    threads : CPU threads of the job.
     attempt : 1, 2, ...
 
     Examples
@@ -164,7 +164,7 @@ def conductance_needs(
 
 
 def gpu_sample_seconds(model: Mapping[str, Any]) -> float:
-    """Seconds of one sample on an H100 in float32: forward and backward are twice the image's operations.
+    """Seconds per sample on an H100 in float32; forward and backward count as twice the image's operations.
 
     Examples
     --------
@@ -177,12 +177,12 @@ def gpu_sample_seconds(model: Mapping[str, Any]) -> float:
 
 
 def gpu_job_mb(model: Mapping[str, Any]) -> float:
-    """Host memory of a GPU job, in MB: the program, the parameters twice while they are loaded, and CUDA."""
+    """Host memory of a GPU job, in MB: the program, the parameters, twice while loading, and CUDA."""
     return PROGRAM_MB + _size(model)[0] * BYTES_A_PARAMETER + CUDA_MB
 
 
 def _minutes(model: Mapping[str, Any], samples: float, gpu: bool, threads: int = 1) -> float:
-    """Minutes to ask for, beside those of the start."""
+    """Minutes to ask for, besides those of the start."""
     if gpu:
         return SLOWER_CARD * samples * gpu_sample_seconds(model) / 60
     return SAFETY * samples * sample_cost(model)[1] / max(1, threads) / 60
@@ -202,7 +202,7 @@ def accuracy_needs(model: Mapping[str, Any], images: int, *, gpu: bool, threads:
 
 
 def gather_needs(datasets: int, images: int, *, models: int = 1, predictions: float = 0.0, attempt: int = 1) -> Needs:
-    """Needs of a job that reads the pairs of `models` models: no torch, arrays of some megabytes per pair.
+    """Needs of a job that reads the pairs of `models` models: no torch, arrays of a few megabytes per pair.
 
     `predictions` is the number of logits per model that it holds at once.
     """

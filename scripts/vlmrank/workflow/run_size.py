@@ -11,11 +11,11 @@ from vlmrank.datasets.draw import MOST_PREDICTED
 from vlmrank.text import human_bytes
 from vlmrank.workflow.resources import datasets_per_job
 
-PROBE_NODES, PROBE_IMAGES = 17, 2  # forward passes that place the nodes of a path by arc length
+PROBE_NODES, PROBE_IMAGES = 17, 2  # size of the forward passes that place the nodes of a path by arc length
 START_SECONDS = 12.0  # Python, torch and open_clip, once per job
 LOAD_BYTES_PER_SECOND = 500e6  # reading weights from a shared file system
 GATHERS = 7  # accuracies, class names, evaluation, pairs, report, check, all
-FILE_OVERHEAD = 60_000  # bytes of an HDF5 file beside its arrays
+FILE_OVERHEAD = 60_000  # bytes of an HDF5 file besides its arrays
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DatasetCounts:
 
     Attributes
     ----------
-    datasets, targets : rows of the datasets sheet, and those among them of the role target.
+    datasets, targets : rows of the datasets sheet, and those with the role target.
     twins : datasets that are computed a second time, without class names.
     measured : datasets whose accuracy is measured.
     measured_images : labelled images over all of these.
@@ -88,7 +88,7 @@ def run_size(
     Parameters
     ----------
     models : of the models sheet.
-    datasets : how many there are, and how large they are.
+    datasets : their numbers and sizes.
     config : the configuration with its defaults filled in.
     downloads : bytes that are not in the cache yet; None takes four bytes per parameter.
     tflops : sustained GPU throughput on these towers in the chosen precision, TFLOP/s. 15 suits float32 on an A100
@@ -121,8 +121,8 @@ def predicted_images(datasets: DatasetCounts, images: Mapping[str, Any]) -> int:
 
     Parameters
     ----------
-    datasets : how many there are; twins count as sources.
-    images : the section of the configuration: no fewer than `per_dataset` are predicted, else what `predictions` says.
+    datasets : their numbers; twins count as sources.
+    images : the section of the configuration: `predictions` images are predicted, but at least `per_dataset`.
 
     Examples
     --------

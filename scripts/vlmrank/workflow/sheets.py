@@ -40,7 +40,7 @@ class ModelRow:
 
     @property
     def checkpoint(self) -> str | None:
-        """The checkpoint file, where `pretrained` is the path of one, else None."""
+        """The checkpoint file if `pretrained` is the path of one, else None."""
         return self.pretrained if self.pretrained.endswith(CHECKPOINTS) else None
 
     def paths(self) -> list[str]:
@@ -61,12 +61,12 @@ class DatasetRow(DatasetCells):
 
     @property
     def class_file(self) -> str | None:
-        """The file of class names, where `classes` is one, else None."""
+        """The file of class names if `classes` is one, else None."""
         return self.classes if self.classes and not self.classes.startswith(CLIP_BENCHMARK) else None
 
     @property
     def local(self) -> list[str]:
-        """The columns that name files and folders of the user."""
+        """The columns that name files or folders of the user."""
         images = [name for name in ("path", "test") if not getattr(self, name).startswith(HUB)]
         return [*(images if self.kind != "torchvision" else ()), *(["classes"] if self.class_file else ())]
 
@@ -163,7 +163,7 @@ def read_models(path: str | Path, schema: Mapping[str, Any]) -> list[ModelRow]:
 
     Raises
     ------
-    VlmrankError : unknown, missing or double column; a value that the schema does not allow; two rows with one name.
+    VlmrankError : unknown, missing or duplicate column; a value that the schema does not allow; two rows with one name.
     """
     rows = [ModelRow(**row) for row in _read_sheet(path, schema)]
     return [_place_model(row) for row in rows]
@@ -186,7 +186,7 @@ def read_datasets(path: str | Path, schema: Mapping[str, Any], packed: Sequence[
 
     Raises
     ------
-    VlmrankError : as of `read_models`, or there is no source to rank by.
+    VlmrankError : as for `read_models`, or there is no source to rank by.
     """
     rows = [_place_dataset(DatasetRow(**row)) for row in _read_sheet(path, schema)]
     own = {row.dataset.casefold() for row in rows}

@@ -14,7 +14,7 @@ from vlmrank.workflow.sheets import ModelRow
 
 
 def download_bytes(row: ModelRow) -> float | None:
-    """Bytes that a row's weights take to download, about; 0 for what is on this machine, None where unknown."""
+    """Approximate download size of a row's weights in bytes; 0 if on this machine, None if unknown."""
     if row.folder is not None or row.checkpoint is not None:
         return 0.0
     parameters = (architectures().get(row.architecture) or {}).get("parameters")
@@ -23,7 +23,7 @@ def download_bytes(row: ModelRow) -> float | None:
 
 
 def minutes_of(row: ModelRow, config: Mapping[str, Any], datasets: int) -> float:
-    """Minutes that the conductance of a model on all datasets is given."""
+    """Time limit for the conductance of a model on all datasets, minutes."""
     options = config["conductance"]
     points = options["points" if options["tolerance"] is None else "max_points"]
     facts = architectures().get(row.architecture) or {}
@@ -40,11 +40,11 @@ def shorten(
     ----------
     rows : model -> row of the sheet.
     config : of the run; its `shortlist` says how.
-    datasets : that conductance is computed on.
+    datasets : number of datasets with conductance.
 
     Raises
     ------
-    VlmrankError : no model fits.
+    VlmrankError : no model fits the budget.
     """
     how, models = config["shortlist"], list(rows)
     if not how["by"]:

@@ -43,7 +43,7 @@ def outputs_so_far(workflow: Any) -> list[str]:
 
 
 def planned_outputs(workflow: Any) -> list[str]:
-    """The files that this run is to make; empty where Snakemake does not say."""
+    """The files that this run is to make; empty if Snakemake does not say."""
     try:
         jobs = workflow.dag.needrun_jobs()
     except AttributeError:  # no graph yet
@@ -56,7 +56,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def drop_no_news() -> None:
-    """Keep lines off the terminal that say only that an option was not given."""
+    """Suppress log lines that only say that an option was not given."""
     logging.getLogger("snakemake.logging").addFilter(_is_news)
 
 
