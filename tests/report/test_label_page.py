@@ -68,30 +68,23 @@ def test_the_report_says_which_labels_were_used_and_which_would_decide(tmp_path)
 
 
 @pytest.mark.browser
-def test_labels_are_given_by_key_and_button_and_saved(tmp_path):
-    from report.test_browser import ARGUMENTS, BROWSER
-
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("Chromium is not installed (apt-get install chromium)")
+def test_labels_are_given_by_key_and_button_and_saved(browser, tmp_path):
     (tmp_path / "label.html").write_text(page(tmp_path), encoding="utf-8")
-    with api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        tab = browser.new_page(accept_downloads=True)
-        errors = []
-        tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        tab.goto((tmp_path / "label.html").as_uri())
-        assert "2 of 3" in tab.inner_text("#caption")
-        tab.keyboard.press("2")
-        tab.click("#unsure")
-        tab.keyboard.press("ArrowLeft")
-        assert tab.get_attribute("#classes button >> nth=1", "aria-pressed") == "true"
-        with tab.expect_download() as waited:
-            tab.click("#save")
-        assert waited.value.suggested_filename == "wild.csv"
-        waited.value.save_as(tmp_path / "saved.csv")
-        browser.close()
+    tab = browser.new_page(accept_downloads=True)
+    errors = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.goto((tmp_path / "label.html").as_uri())
+    assert "2 of 3" in tab.inner_text("#caption")
+    tab.keyboard.press("2")
+    tab.click("#unsure")
+    tab.keyboard.press("ArrowLeft")
+    assert tab.get_attribute("#classes button >> nth=1", "aria-pressed") == "true"
+    with tab.expect_download() as waited:
+        tab.click("#save")
+    assert waited.value.suggested_filename == "wild.csv"
+    waited.value.save_as(tmp_path / "saved.csv")
+    tab.close()
     assert errors == []
     found = list(csv.reader(io.StringIO((tmp_path / "saved.csv").read_text(encoding="utf-8"))))
     assert found == [
