@@ -20,6 +20,8 @@ from workspace import Workspace, heed_signals
 from vlmrank.store import read_pair
 
 pytestmark = pytest.mark.workflow
+# Minutes of many processes: they run where they are asked for (CONTRIBUTING.md).
+slow = pytest.mark.skipif(not os.environ.get("VLMRANK_SLOW_TESTS"), reason="set VLMRANK_SLOW_TESTS=1 (CONTRIBUTING.md)")
 ROOT = Path(__file__).resolve().parents[2]
 MODELS, DATASETS = ("A--one", "B--two"), ("cats", "tools")
 RANKINGS = ("results/ranking/tools.csv", "results/ranking/tools.weights.csv")
@@ -165,6 +167,7 @@ def damage(paths: list[Path]) -> None:
             path.write_bytes([path.read_bytes()[: size // 2], b"garbage" * (size // 7), b""][number % 4])
 
 
+@slow
 def test_what_happens_to_jobs(fresh, calm):
     fresh.meet(MODELS[0], "SIGKILL", "power", "power", "SIGTERM")
     fresh.meet(MODELS[1], "full shared/", "full results/conductance", "SIGHUP", "SIGINT")
@@ -182,6 +185,7 @@ def test_what_happens_to_jobs(fresh, calm):
     survived("no file locks (ENOLCK), no hard links (EPERM)")
 
 
+@slow
 def test_what_happens_to_the_head(fresh, calm):
     for kind in ("SIGINT", "SIGHUP"):
         fresh.meet("head", kind)
@@ -208,6 +212,7 @@ def test_what_happens_to_the_head(fresh, calm):
     survived("SIGTERM to the head", "SIGKILL of the head")
 
 
+@slow
 def test_damaged_results(finished, calm):
     damage([finished / name for name in PAIRS])
     os.utime(finished / PAIRS[0], (0, 0))
@@ -224,6 +229,7 @@ def test_damaged_results(finished, calm):
     survived("an alignment or divergence damaged, a card changed")
 
 
+@slow
 def test_links_to_nothing_a_lost_store_and_wrong_clocks(finished, calm):
     shutil.rmtree(finished / "shared")
     assert finished.jobs() == {}
@@ -245,6 +251,7 @@ def test_links_to_nothing_a_lost_store_and_wrong_clocks(finished, calm):
     survived("a result that is a link to nothing, or gone", "store deleted", "files an hour ahead or behind")
 
 
+@slow
 def test_a_damaged_store_and_no_results(finished, calm):
     damage(finished.entries())
     for name in ("conductance", "alignment", "dcd", "evidence", "evaluation", "ranking"):
@@ -259,6 +266,7 @@ def test_a_damaged_store_and_no_results(finished, calm):
     survived("an entry of the store truncated, garbage, empty, or with a flipped bit", "results deleted")
 
 
+@slow
 def test_two_runs_on_one_store(prepared, calm, tmp_path):
     runs = [Run(tmp_path / name, prepared) for name in ("ada", "bob")]
     for run in runs:
@@ -273,6 +281,7 @@ def test_two_runs_on_one_store(prepared, calm, tmp_path):
     survived("two runs on one store at once")
 
 
+@slow
 def test_neither_cores_nor_datasets_per_job_change_a_byte(prepared, calm, tmp_path):
     """docs/output.md, "Reproducibility": every array that the ranking comes from."""
     run = Run(tmp_path / "run", prepared)
@@ -289,6 +298,7 @@ def test_the_page_holds_the_matrix():
     assert table() in (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
 
 
+@slow
 def test_every_row_was_tried():
     if len(SEEN) < len(ROWS):
         pytest.skip("needs all tests of this module in one process")
