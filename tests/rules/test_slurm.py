@@ -123,6 +123,7 @@ def a_zoo(folder: Path, heads: list[subprocess.Popen], *models: str) -> Cluster:
     return work
 
 
+@slow
 def test_jobs_run_where_they_belong(tmp_path, heads):
     models = ("calm--one", "calm--two")
     work = a_zoo(tmp_path / "calm", heads, *models)
@@ -224,6 +225,7 @@ def a_small_disk(folder: Path, kilobytes: int):
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
+@slow
 def test_a_full_disk_and_a_killed_head_lose_nothing(tmp_path, heads):
     work = a_zoo(tmp_path / "heads", heads, "waiting--one", "waiting--two")
     with a_small_disk(work.folder / "results", 40_000):
