@@ -204,6 +204,13 @@ def test_batch_is_no_part_of_the_result(tiny):
         np.testing.assert_allclose(part.blocks[path], values, rtol=0, atol=2e-5 * np.abs(values).max())
 
 
+def test_a_pair_has_the_same_bytes_whatever_its_process_computed_before(tiny):
+    alone = only(tiny, task(count=12))
+    _, second = compute_pairs(tiny, [task("other", 5), task(count=12)], ConductanceOptions())
+    for path, values in alone.blocks.items():
+        np.testing.assert_array_equal(second.blocks[path], values)
+
+
 @pytest.mark.parametrize("baseline", ["black", "blur"])
 def test_an_image_has_the_same_result_whatever_its_neighbours(tiny, baseline):
     bright = [Image.linear_gradient("L").convert("RGB"), *pictures(3)[1:]]

@@ -134,7 +134,9 @@ def conductance_on_path(
         from vlmrank.conductance.captum_engine import captum_conductance  # slow to import and rarely needed
 
         return captum_conductance(encode, blocks, images, baseline, alphas=alphas, **arguments)
-    arguments |= {"rule": path.rule, "chunk_size": chunk_size or path.footprint}
+    # On a CPU the last digits must not depend on what a process computed before; on a GPU measuring costs too much.
+    known = path.footprint if images.is_cuda else Footprint()
+    arguments |= {"rule": path.rule, "chunk_size": chunk_size or known}
     return layer_conductance(encode, blocks, images, baseline, alphas=alphas, **arguments)
 
 
